@@ -1,0 +1,33 @@
+"""Child registries of MMEngine's, scope ``mmdsym``.
+
+Any MMDetection config reaches the components as ``type='mmdsym.Name'`` after
+``custom_imports = dict(imports=['mmdsym'])``.
+"""
+
+from mmengine.registry import DATA_SAMPLERS as MMENGINE_DATA_SAMPLERS
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import LOOPS as MMENGINE_LOOPS
+from mmengine.registry import METRICS as MMENGINE_METRICS
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
+from mmengine.registry import Registry
+
+MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmdsym', locations=['mmdsym.models'])
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='mmdsym', locations=['mmdsym.datasets']
+)
+DATA_SAMPLERS = Registry(
+    'data sampler',
+    parent=MMENGINE_DATA_SAMPLERS,
+    scope='mmdsym',
+    locations=['mmdsym.datasets'],
+)
+TRANSFORMS = Registry(
+    'transform', parent=MMENGINE_TRANSFORMS, scope='mmdsym', locations=['mmdsym.datasets']
+)
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdsym', locations=['mmdsym.engine'])
+LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmdsym', locations=['mmdsym.engine'])
+METRICS = Registry(
+    'metric', parent=MMENGINE_METRICS, scope='mmdsym', locations=['mmdsym.evaluation']
+)
