@@ -1,0 +1,34 @@
+"""Errors that speak to the user: one sentence that names the thing and the cure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import NoReturn
+
+
+class UserError(ValueError):
+    """A fault in the user's data, config or checkpoint.
+
+    The message is one sentence that names the thing and the cure. The tools print it without a
+    traceback, since it is not a fault of the program.
+    """
+
+
+def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
+    """Makes a command print a :class:`UserError` as one line and exit with status 2."""
+
+    @wraps(main)
+    def guarded(*args, **kwargs) -> None:
+        try:
+            main(*args, **kwargs)
+        except UserError as error:
+            _exit_with(str(error))
+
+    return guarded
+
+
+def _exit_with(message: str) -> NoReturn:
+    print(f'error: {message}', file=sys.stderr)
+    raise SystemExit(2)
