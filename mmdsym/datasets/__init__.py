@@ -1,0 +1,15 @@
+"""Data sets, sampling and loading; ``preparation`` turns raw data into COCO files."""
+
+from .defect_dataset import DefectDataset, read_classes
+from .loading import LoadCachedImageFromFile
+from .multi_source import MultiSourceDataset, SampleRequest, StagedBatchSampler, StagedSampler
+
+__all__ = [
+    'DefectDataset',
+    'LoadCachedImageFromFile',
+    'MultiSourceDataset',
+    'SampleRequest',
+    'StagedBatchSampler',
+    'StagedSampler',
+    'read_classes',
+]

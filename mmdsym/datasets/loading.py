@@ -1,0 +1,68 @@
+"""Image loading that decodes once and names the file that cannot be read."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+
+from mmdsym.errors import UserError
+from mmdsym.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadCachedImageFromFile(LoadImageFromFile):
+    """Loads an image and keeps it decoded in memory, in each worker on its own.
+
+    Grey images are kept with one channel and widened when they are served.
+
+    Args:
+        cache_megabytes: Memory that one worker may use for decoded images; the images served
+            longest ago go first. 0 switches the cache off.
+        **kwargs: As in :class:`mmcv.transforms.LoadImageFromFile`.
+
+    Raises:
+        UserError: The image is missing or cannot be decoded.
+    """
+
+    def __init__(self, cache_megabytes: float = 512, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.capacity = int(cache_megabytes * 2**20)
+        self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._used = 0
+
+    def transform(self, results: dict) -> dict:
+        """Adds ``img`` of shape (H, W, 3), ``img_shape`` and ``ori_shape`` to the results."""
+        path = results['img_path']
+        image = self._cache.get(path)
+        if image is None:
+            image = self._decode(results)
+            self._remember(path, image)
+        else:
+            self._cache.move_to_end(path)
+        # The copy protects the cache: transforms may write into the image.
+        results['img'] = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image.copy()
+        results['img_shape'] = results['ori_shape'] = image.shape[:2]
+        return results
+
+    def _decode(self, results: dict) -> np.ndarray:
+        path = results['img_path']
+        try:
+            image = super().transform(dict(img_path=path))['img']
+        except (OSError, AttributeError, ValueError) as error:
+            raise UserError(
+                f'image {path} cannot be read ({type(error).__name__}): restore the file, or '
+                'prepare the data again with --fix, then go on with --resume.'
+            ) from None
+        grey = (image[..., :1] == image).all()
+        return np.ascontiguousarray(image[..., :1]) if grey else image
+
+    def _remember(self, path: str, image: np.ndarray) -> None:
+        if image.nbytes > self.capacity:
+            return
+        self._cache[path] = image
+        self._used += image.nbytes
+        while self._used > self.capacity:
+            _, oldest = self._cache.popitem(last=False)
+            self._used -= oldest.nbytes
