@@ -1,0 +1,93 @@
+"""Checks the versions of the packages that mmdsym stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+
+from packaging.specifiers import SpecifierSet
+
+from mmdsym.errors import UserError
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """A package, the versions of it that work, and why the others do not.
+
+    Args:
+        package: Name of the distribution, as pip knows it.
+        versions: Version specifier, e.g. ``'>=2.1.0,<2.2.0'``; empty for any version.
+        reason: Completes the sentence "mmdsym needs ... because ...".
+    """
+
+    package: str
+    versions: str
+    reason: str
+
+    @property
+    def pip_name(self) -> str:
+        """What to hand to ``pip install``, e.g. ``'mmcv>=2.1.0,<2.2.0'``."""
+        return f'{self.package}{self.versions}'
+
+
+REQUIREMENTS = (
+    Requirement('torch', '>=2.1', 'older ones lack functions that the training loops use'),
+    Requirement('torchvision', '', 'it must match the torch that is installed'),
+    Requirement('mmengine', '>=0.10.7,<0.11', 'the training loops build on its runner'),
+    Requirement('mmcv', '>=2.1.0,<2.2.0', 'MMDetection 3.3 refuses every other one'),
+    Requirement('mmdet', '>=3.3.0,<3.4', 'the detectors are built from its parts'),
+)
+
+
+def check_versions(
+    requirements: tuple[Requirement, ...] = REQUIREMENTS,
+    find_version: Callable[[str], str] = metadata.version,
+) -> None:
+    """Makes sure that every required package is installed in a version that works.
+
+    Args:
+        requirements: What to check, in the order in which faults are told.
+        find_version: Gives the version of an installed distribution, or raises
+            :class:`importlib.metadata.PackageNotFoundError`.
+
+    Raises:
+        UserError: One sentence that names the package, the version found and the command that
+            installs a fitting one.
+    """
+    for requirement in requirements:
+        _check(requirement, find_version)
+
+
+def _check(requirement: Requirement, find_version: Callable[[str], str]) -> None:
+    try:
+        version = find_version(requirement.package)
+    except metadata.PackageNotFoundError:
+        raise UserError(_describe_missing(requirement, find_version)) from None
+    # Local labels (2.8.0+cu128) and pre-releases of a fitting version count as fitting.
+    if not SpecifierSet(requirement.versions).contains(version.split('+')[0], prereleases=True):
+        raise UserError(
+            f'{requirement.package} {version} is installed but mmdsym needs '
+            f'{requirement.pip_name} because {requirement.reason}: '
+            f"run pip install '{requirement.pip_name}'"
+        )
+
+
+def _describe_missing(requirement: Requirement, find_version: Callable[[str], str]) -> str:
+    if requirement.package == 'mmcv' and _is_installed('mmcv-lite', find_version):
+        return (
+            'mmcv-lite is installed, which lacks the compiled operators of mmcv: run '
+            f"pip uninstall mmcv-lite and then pip install '{requirement.pip_name}'"
+        )
+    return (
+        f'{requirement.package} is not installed but mmdsym needs it: '
+        f"run pip install '{requirement.pip_name}'"
+    )
+
+
+def _is_installed(package: str, find_version: Callable[[str], str]) -> bool:
+    try:
+        find_version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

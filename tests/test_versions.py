@@ -1,0 +1,110 @@
+"""Wrong or missing packages are named in one sentence, and registered names resolve."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import mmdsym
+from mmdsym.errors import UserError
+from mmdsym.versions import REQUIREMENTS, check_versions
+
+GOOD = {
+    'torch': '2.8.0+cu128',
+    'torchvision': '0.23.0',
+    'mmengine': '0.10.7',
+    'mmcv': '2.1.0',
+    'mmdet': '3.3.0',
+}
+
+
+def check(**changes: str | None) -> None:
+    installed = {**GOOD, **{name.replace('_', '-'): version for name, version in changes.items()}}
+
+    def find_version(package: str) -> str:
+        if installed.get(package) is None:
+            raise metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    check_versions(find_version=find_version)
+
+
+def test_the_tested_versions_pass():
+    check()
+    check_versions()
+
+
+@pytest.mark.parametrize('torch', ['2.1.0', '2.1.2+cu118', '2.6.0a0+git1', '2.13.0', '3.0'])
+def test_torch_from_2_1_passes(torch):
+    check(torch=torch)
+
+
+@pytest.mark.parametrize(
+    ('package', 'version'),
+    [
+        ('torch', '2.0.1'),
+        ('mmengine', '0.9.1'),
+        ('mmcv', '2.2.0'),
+        ('mmcv', '1.7.2'),
+        ('mmdet', '2.28.0'),
+        ('mmdet', '3.4.0'),
+    ],
+)
+def test_a_wrong_version_is_named_with_its_cure(package, version):
+    with pytest.raises(UserError) as caught:
+        check(**{package: version})
+    message = str(caught.value)
+    assert f'{package} {version}' in message
+    assert f"pip install '{package}>" in message
+    assert '\n' not in message
+
+
+@pytest.mark.parametrize('package', [requirement.package for requirement in REQUIREMENTS])
+def test_a_missing_package_is_named_with_its_cure(package):
+    with pytest.raises(UserError, match=f'{package} is not installed.*pip install'):
+        check(**{package: None})
+
+
+def test_mmcv_lite_is_recognised():
+    with pytest.raises(UserError, match='pip uninstall mmcv-lite'):
+        check(mmcv=None, mmcv_lite='2.1.0')
+
+
+@given(
+    package=st.sampled_from(sorted(GOOD)),
+    version=st.from_regex(r'[0-9]{1,2}\.[0-9]{1,2}\.[0-9]{1,2}', fullmatch=True),
+)
+def test_any_version_passes_or_is_named(package, version):
+    try:
+        check(**{package: version})
+    except UserError as error:
+        assert f'{package} {version}' in str(error)
+
+
+def test_the_version_is_stated():
+    assert mmdsym.__version__ == metadata.version('mmdsym')
+
+
+def test_names_resolve_from_an_mmdetection_config():
+    # A process of its own: elsewhere another test may have imported the components already.
+    script = """
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+cfg = Config.fromstring('''
+custom_imports = dict(imports=['mmdsym'], allow_failed_imports=False)
+default_scope = 'mmdet'
+''', '.py')
+init_default_scope(cfg.default_scope)
+from mmdet.registry import MODELS
+assert MODELS.get('mmdsym.DSYMDetector').__module__.startswith('mmdsym.models')
+assert MODELS.get('mmdsym.TimmBackbone').__module__.startswith('mmdsym.models')
+assert MODELS.get('ATSS').__module__.startswith('mmdet.')
+assert MODELS.get('mmdsym.NoSuchThing') is None
+"""
+    result = subprocess.run([sys.executable, '-c', script], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
