@@ -93,8 +93,9 @@ def _download(model_name: str, timm_kwargs: dict) -> nn.Module:
     except Exception as error:
         raise UserError(
             f"the weights of '{model_name}' could not be fetched ({type(error).__name__}); "
-            "download them on a machine with network and set pretrained='/path/to/model.safetensors', or "
-            'set pretrained=None to start from random weights.'
+            'download them on a machine with network and set '
+            "pretrained='/path/to/model.safetensors', or set pretrained=None to start from random "
+            'weights.'
         ) from error
 
 
