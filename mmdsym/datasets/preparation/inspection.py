@@ -1,0 +1,189 @@
+"""Looking at every image and box of a source before it is used."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from mmdsym.datasets.preparation.records import (
+    DAMAGED,
+    DUPLICATE,
+    EMPTY_BOX,
+    OUTSIDE,
+    UNKNOWN_CLASS,
+    Box,
+    Problem,
+    Source,
+    SourceImage,
+)
+
+TOLERANCE = 1.0
+"""Pixels by which a box may stick out of its image: rounding, not a fault."""
+
+
+def inspect(source: Source) -> list[Problem]:
+    """Decodes every image, fills in sizes and hashes, and checks every box.
+
+    Boxes that stick out by no more than `TOLERANCE` are clipped without a word; this is rounding.
+
+    Returns:
+        The problems found, those of reading the source included.
+    """
+    problems = list(source.problems)
+    everything = source.images + source.unlabelled
+    for image in tqdm(everything, desc='checking images', unit='image'):
+        damage = measure(image)
+        if damage:
+            problems.append(
+                Problem(
+                    DAMAGED,
+                    image.path,
+                    damage,
+                    'replace the file, or let --fix leave it out',
+                )
+            )
+            continue
+        for box in image.boxes:
+            problems += check_box(box, image, source.classes)
+        image.boxes = [_clip_rounding(box, image) for box in image.boxes]
+    return problems + find_duplicates(source)
+
+
+def measure(image: SourceImage) -> str:
+    """Decodes an image and fills in its true size and hashes.
+
+    The size is that after EXIF orientation, as image loaders apply it.
+
+    Returns:
+        Why the image cannot be used; empty when it can.
+    """
+    data = image.path.read_bytes()
+    image.file_hash = hashlib.sha256(data).hexdigest()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as opened:
+                pixels = ImageOps.exif_transpose(opened).convert('RGB')
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
+        return f'cannot be decoded ({error})'
+    except Image.DecompressionBombError as error:
+        return f'is too large ({error})'
+    image.width, image.height = pixels.size
+    content = hashlib.sha256(f'{pixels.size}'.encode())
+    content.update(pixels.tobytes())
+    image.pixel_hash = content.hexdigest()
+    return ''
+
+
+def check_box(box: Box, image: SourceImage, classes: Sequence[str]) -> list[Problem]:
+    """The problems of one box of a decoded image."""
+    file = image.annotation or image.path
+    problems = []
+    if box.label not in classes:
+        problems.append(
+            Problem(
+                UNKNOWN_CLASS,
+                file,
+                f'class {box.label!r} is none of {", ".join(classes)}',
+                'correct the name, add it with --classes, or let --fix drop the box',
+            )
+        )
+    if not all(map(math.isfinite, (box.x1, box.y1, box.x2, box.y2))) or (
+        box.width <= 0 or box.height <= 0
+    ):
+        problems.append(
+            Problem(
+                EMPTY_BOX,
+                file,
+                f'a box of {box.label} has no area ({describe(box)})',
+                'correct the box, or let --fix drop it',
+            )
+        )
+    elif overhang(box, image) > TOLERANCE:
+        problems.append(
+            Problem(
+                OUTSIDE,
+                file,
+                f'a box of {box.label} ({describe(box)}) leaves its '
+                f'{image.width}x{image.height} image',
+                'correct the box, or let --fix clip it',
+            )
+        )
+    return problems
+
+
+def overhang(box: Box, image: SourceImage) -> float:
+    """Pixels by which a box sticks out of its image; negative or 0 when it lies inside."""
+    return max(-box.x1, -box.y1, box.x2 - image.width, box.y2 - image.height)
+
+
+def clip(box: Box, image: SourceImage) -> Box:
+    """The part of a box that lies inside its image."""
+
+    def inside(value: float, limit: int) -> float:
+        return min(max(value, 0.0), float(limit))
+
+    return Box(
+        inside(box.x1, image.width),
+        inside(box.y1, image.height),
+        inside(box.x2, image.width),
+        inside(box.y2, image.height),
+        box.label,
+        box.ignore,
+    )
+
+
+def describe(box: Box) -> str:
+    """The box in words for messages, in pixel edges."""
+    return f'x {box.x1:g}..{box.x2:g}, y {box.y1:g}..{box.y2:g}'
+
+
+def find_duplicates(source: Source) -> list[Problem]:
+    """Images whose pixels occur in validation or test and also among what trains."""
+    held_out: dict[str, SourceImage] = {}
+    for image in source.images:
+        if image.split in ('val', 'test') and image.pixel_hash:
+            held_out.setdefault(image.pixel_hash, image)
+    training = [image for image in source.images if image.split == 'train']
+    return [
+        Problem(
+            DUPLICATE,
+            image.path,
+            f'has the same pixels as {held_out[image.pixel_hash].path}, which is held out',
+            'remove one of the two, or let --fix leave it out of training',
+        )
+        for image in training + source.unlabelled
+        if image.pixel_hash in held_out
+    ]
+
+
+def repeated_images(source: Source) -> list[list[str]]:
+    """Groups of images with the same pixels within one split, as names."""
+    groups: dict[tuple[str | None, str], list[str]] = defaultdict(list)
+    for image in source.images:
+        if image.pixel_hash:
+            groups[image.split, image.pixel_hash].append(image.name)
+    return sorted(sorted(names) for names in groups.values() if len(names) > 1)
+
+
+def _clip_rounding(box: Box, image: SourceImage) -> Box:
+    return clip(box, image) if 0 < overhang(box, image) <= TOLERANCE else box
+
+
+def readable_size(path: Path) -> tuple[int, int] | None:
+    """(width, height) from an image's header, EXIF orientation applied; None when unreadable."""
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(0x0112, 1) >= 5
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return None
+    return (height, width) if turned else (width, height)

@@ -1,0 +1,156 @@
+"""From a source to a prepared data set: the whole way in one function."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmdsym.datasets.preparation.card import make_card, render_card
+from mmdsym.datasets.preparation.cocojson import CocoDocuments
+from mmdsym.datasets.preparation.inspection import inspect
+from mmdsym.datasets.preparation.mending import mend, refuse
+from mmdsym.datasets.preparation.records import Source, SourceImage
+from mmdsym.datasets.preparation.splitting import choose_calibration, choose_labelled
+from mmdsym.datasets.preparation.writing import FileCopy, write_data_set
+from mmdsym.errors import UserError
+
+Subset = dict[str, list[SourceImage]]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What part of the training images is labelled.
+
+    Args:
+        fractions: Shares of the training images that are labelled, each in (0, 1].
+        seeds: One choice is made for each.
+        calibration_fraction: Share of the labelled images that is held out of burn-in, in (0, 1).
+
+    Raises:
+        UserError: When a number is out of its range.
+    """
+
+    fractions: Sequence[float] = (0.1, 0.2, 0.4, 1.0)
+    seeds: Sequence[int] = (0, 1, 2)
+    calibration_fraction: float = 0.15
+
+    def __post_init__(self) -> None:
+        for fraction in self.fractions:
+            if not 0 < fraction <= 1:
+                raise UserError(
+                    f'--fractions {fraction:g} is outside (0, 1]; give 0.4 for 40 % of the labels'
+                )
+        if not 0 < self.calibration_fraction < 1:
+            raise UserError(
+                f'--calibration-fraction {self.calibration_fraction:g} is outside (0, 1); '
+                '0.15 holds out 15 % of the labelled images'
+            )
+
+
+def prepare(
+    source: Source,
+    name: str,
+    out: Path,
+    choices: Choices | None = None,
+    fix: bool = False,
+    force: bool = False,
+) -> bool:
+    """Checks a source, chooses labelled images and writes the data set to `out/name`.
+
+    Args:
+        source: What was read; its images have their splits. It is changed when mended.
+        name: Name of the data set.
+        out: Folder of all data sets.
+        choices: What part of the training images is labelled.
+        fix: Whether to clip and drop what can be mended instead of refusing.
+        force: Whether an existing data set that differs may be replaced.
+
+    Returns:
+        False when the same data set was there already.
+
+    Raises:
+        UserError: When the source would spoil a run, or `out/name` holds something else.
+    """
+    problems = inspect(source)
+    mended: list[str] = []
+    if fix:
+        mended = mend(source, problems)
+    else:
+        refuse(problems)
+    _require_images(source)
+    subsets = choose_subsets(source, choices or Choices())
+    card = make_card(name, source, problems, mended, subsets)
+    page = render_card(card)
+    print(page)
+    plan = _plan(source, subsets)
+    plan['dataset_card.md'] = page.encode()
+    plan['dataset_card.json'] = json.dumps(card, indent=1, ensure_ascii=False).encode()
+    return write_data_set(plan, out / name, force)
+
+
+def choose_subsets(source: Source, choices: Choices) -> dict[str, Subset]:
+    """Chooses labelled, burn-in, calibration and unlabelled images for each fraction and seed.
+
+    Returns:
+        Folder name, such as `40pct_seed0`, to its four lists.
+    """
+    train = source.in_split('train')
+    subsets = {}
+    if source.paper_labelled is not None:
+        labelled = [image for image in train if image.name in source.paper_labelled]
+        subsets['paper_seed0'] = _complete(source, labelled, choices.calibration_fraction, 0)
+    for fraction in sorted(set(choices.fractions)):
+        for seed in sorted(set(choices.seeds)):
+            labelled = choose_labelled(train, fraction, seed)
+            subsets[f'{100 * fraction:g}pct_seed{seed}'] = _complete(
+                source, labelled, choices.calibration_fraction, seed
+            )
+    return subsets
+
+
+def _complete(
+    source: Source, labelled: list[SourceImage], calibration_fraction: float, seed: int
+) -> Subset:
+    calibration = choose_calibration(labelled, calibration_fraction, seed)
+    held_out = {image.name for image in calibration}
+    known = {image.name for image in labelled}
+    rest = [image for image in source.in_split('train') if image.name not in known]
+    unlabelled = rest + source.unlabelled
+    if not unlabelled:
+        # With every label in use, the same pixels still serve as unlabelled ones.
+        unlabelled = source.in_split('train')
+    return {
+        'labelled': labelled,
+        'burn_in': [image for image in labelled if image.name not in held_out],
+        'calibration': calibration,
+        'unlabelled': unlabelled,
+    }
+
+
+def _plan(source: Source, subsets: Mapping[str, Subset]) -> dict[str, bytes | FileCopy]:
+    everything = source.images + source.unlabelled
+    documents = CocoDocuments(source.classes, everything)
+    plan: dict[str, bytes | FileCopy] = {
+        f'images/{image.name}': FileCopy(image.path, image.file_hash) for image in everything
+    }
+    for split in ('train', 'val', 'test'):
+        if split != 'test' or source.in_split(split):
+            plan[f'annotations/{split}.json'] = documents.document(source.in_split(split))
+    for folder, parts in subsets.items():
+        for part, images in parts.items():
+            plan[f'annotations/{folder}/{part}.json'] = documents.document(
+                images, with_boxes=part != 'unlabelled'
+            )
+    return plan
+
+
+def _require_images(source: Source) -> None:
+    for split, purpose in (('train', 'training'), ('val', 'validation')):
+        images = source.in_split(split)
+        if not any(image.boxes for image in images):
+            raise UserError(
+                f'{source.root} holds no {purpose} image with a box; '
+                'check its annotations, or choose another --split or --layout'
+            )

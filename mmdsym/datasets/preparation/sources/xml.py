@@ -1,0 +1,166 @@
+"""Reading Pascal VOC annotation files and pairing them with their images."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import parse
+
+from mmdsym.datasets.preparation.boxes import Edges, voc_is_one_based, voc_to_edges
+from mmdsym.datasets.preparation.records import (
+    SECOND_ANNOTATION,
+    UNREADABLE,
+    WITHOUT_IMAGE,
+    Box,
+    Problem,
+    SourceImage,
+)
+
+UNREADABLE_CURE = 'mend or remove the file, or let --fix leave out its image'
+
+
+@dataclass
+class VocFile:
+    """What one annotation file says.
+
+    Args:
+        path: The file.
+        image_stem: Name of the image that it speaks of, without extension, as it says itself.
+        size: (width, height) that it claims, or None.
+        objects: Class name, (xmin, ymin, xmax, ymax) and the `difficult` flag of each object.
+    """
+
+    path: Path
+    image_stem: str
+    size: tuple[int, int] | None
+    objects: list[tuple[str, Edges, bool]]
+
+
+def read_voc_file(path: Path) -> VocFile:
+    """Reads one annotation file.
+
+    Raises:
+        ValueError: When it is not a VOC annotation; the message says why.
+    """
+    try:
+        root = parse(path).getroot()
+    except (ParseError, DefusedXmlException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f'is not readable as XML ({type(error).__name__}: {error})') from error
+    if root.tag != 'annotation':
+        raise ValueError(f'is XML but no VOC annotation (its root is <{root.tag}>)')
+    stem = Path((root.findtext('filename') or path.name).strip().replace('\\', '/')).name
+    known = Path(stem).suffix.lower() in {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'}
+    return VocFile(
+        path=path,
+        image_stem=Path(stem).stem if known else stem,
+        size=_declared_size(root),
+        objects=[_read_object(element) for element in root.findall('object')],
+    )
+
+
+def attach_voc_annotations(
+    images: Sequence[SourceImage], files: Sequence[Path]
+) -> tuple[list[Problem], list[str]]:
+    """Gives images the boxes of their annotation files.
+
+    A file belongs to the image of the same stem; only where there is none, to the image that it
+    names inside. Of several images of one stem, the one that shares more of the path wins.
+
+    Returns:
+        Problems found, and notes on how coordinates were read.
+    """
+    problems: list[Problem] = []
+    readable: list[VocFile] = []
+    by_stem: dict[str, list[SourceImage]] = defaultdict(list)
+    for image in images:
+        by_stem[image.stem].append(image)
+    pairs: list[tuple[VocFile, SourceImage]] = []
+    for path in files:
+        try:
+            voc = read_voc_file(path)
+        except ValueError as error:
+            problems.append(Problem(UNREADABLE, path, str(error), UNREADABLE_CURE))
+            for image in by_stem.get(path.stem, []):
+                image.annotation = path
+            continue
+        readable.append(voc)
+        candidates = by_stem.get(path.stem) or by_stem.get(voc.image_stem)
+        if candidates:
+            pairs.append((voc, max(candidates, key=lambda i: _shared_parts(i.path, path))))
+        else:
+            problems.append(missing_image(path))
+    one_based = voc_is_one_based(corners for voc in readable for _, corners, _ in voc.objects)
+    for voc, image in pairs:
+        if image.annotation is not None:
+            problems.append(_second_annotation(voc.path, image))
+            continue
+        image.annotation, image.declared_size = voc.path, voc.size
+        image.boxes = [
+            Box(*voc_to_edges(corners, one_based), label=label, ignore=difficult)
+            for label, corners, difficult in voc.objects
+        ]
+    return problems, [_convention_note(one_based)]
+
+
+def missing_image(annotation: Path) -> Problem:
+    """The problem of an annotation file whose image is not there."""
+    return Problem(
+        WITHOUT_IMAGE,
+        annotation,
+        'its image is missing',
+        'add the image, remove the annotation, or let --fix leave it out',
+    )
+
+
+def _second_annotation(path: Path, image: SourceImage) -> Problem:
+    return Problem(
+        SECOND_ANNOTATION,
+        path,
+        f'image {image.name} already has the annotation {image.annotation}',
+        'remove one of the two, or let --fix leave this one out',
+    )
+
+
+def _shared_parts(one: Path, other: Path) -> int:
+    shared = 0
+    for a, b in zip(one.parts, other.parts, strict=False):
+        if a != b:
+            break
+        shared += 1
+    return shared
+
+
+def _read_object(element: Element) -> tuple[str, Edges, bool]:
+    name = (element.findtext('name') or '').strip()
+    if not name:
+        raise ValueError('holds an object without <name>')
+    corners = []
+    for tag in ('xmin', 'ymin', 'xmax', 'ymax'):
+        text = element.findtext(f'bndbox/{tag}')
+        try:
+            corners.append(float(text if text is not None else 'missing'))
+        except ValueError as error:
+            raise ValueError(f'holds a box of {name} whose <{tag}> is no number') from error
+    return name, tuple(corners), (element.findtext('difficult') or '0').strip() == '1'
+
+
+def _declared_size(root: Element) -> tuple[int, int] | None:
+    try:
+        size = tuple(int(float(root.findtext(f'size/{tag}', ''))) for tag in ('width', 'height'))
+    except ValueError:
+        return None
+    return size if all(size) else None
+
+
+def _convention_note(one_based: bool) -> str:
+    if one_based:
+        return (
+            'VOC coordinates count from 1 and include the last pixel (none starts at 0 more often '
+            'than at 1); 1 was subtracted from xmin and ymin.'
+        )
+    return 'VOC coordinates count from 0 (boxes start at 0); they were taken as they stand.'

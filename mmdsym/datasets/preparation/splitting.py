@@ -1,0 +1,136 @@
+"""Stratified choices of images that depend on names and seed alone.
+
+An image's place is drawn from a hash of the seed and its name, never from the order in which
+files were listed, so the same data give the same split on every machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+from mmdsym.datasets.preparation.records import SourceImage
+
+NO_CLASS = ''
+
+
+def strata_of(images: Sequence[SourceImage]) -> dict[str, str]:
+    """Files each image under one class.
+
+    The source's own filing counts where there is one. Otherwise it is the rarest of the image's
+    classes (by images that show it), so that rare classes are spread as evenly as frequent ones.
+
+    Returns:
+        Image name to class name; images without box are filed under `NO_CLASS`.
+    """
+    frequency = Counter(label for image in images for label in image.labels)
+
+    def rarest(image: SourceImage) -> str:
+        return min(image.labels, key=lambda label: (frequency[label], label), default=NO_CLASS)
+
+    return {image.name: image.stratum or rarest(image) for image in images}
+
+
+def stratified_order(images: Sequence[SourceImage], seed: int, purpose: str) -> list[SourceImage]:
+    """Orders images so that every beginning of the list is stratified.
+
+    The list starts with images that together show every class, so the choice of its first
+    images, if there are at least as many as classes, misses none.
+
+    Args:
+        images: Images to order.
+        seed: Another seed gives another order.
+        purpose: Keeps choices for different purposes independent of each other.
+    """
+    strata: dict[str, list[SourceImage]] = defaultdict(list)
+    stratum_of = strata_of(images)
+    for image in sorted(images, key=lambda i: (_draw(i.name, seed, purpose), i.name)):
+        strata[stratum_of[image.name]].append(image)
+    place = {
+        image.name: ((rank + 0.5) / len(members), stratum)
+        for stratum, members in strata.items()
+        for rank, image in enumerate(members)
+    }
+    ordered = sorted(images, key=lambda i: (place[i.name], i.name))
+    cover = _cover_every_class(ordered, stratum_of)
+    covering = {image.name for image in cover}
+    return cover + [image for image in ordered if image.name not in covering]
+
+
+def choose_labelled(images: Sequence[SourceImage], fraction: float, seed: int) -> list[SourceImage]:
+    """Chooses the images whose labels are used.
+
+    For one seed a smaller fraction is part of a larger one. Every class has an image, even where
+    the fraction alone would leave none.
+
+    Args:
+        images: All training images.
+        fraction: Share of them, in (0, 1].
+        seed: Another seed gives another choice.
+    """
+    ordered = stratified_order(images, seed, 'labelled')
+    cover = _cover_every_class(ordered, strata_of(images))
+    return ordered[: max(round(fraction * len(images)), len(cover))]
+
+
+def choose_calibration(
+    labelled: Sequence[SourceImage], fraction: float, seed: int
+) -> list[SourceImage]:
+    """Chooses labelled images to hold out of burn-in, for choosing thresholds.
+
+    Every class with two or more labelled images has one here, and keeps one outside wherever both
+    can be had.
+
+    Args:
+        labelled: The labelled images.
+        fraction: Share of them, in (0, 1).
+        seed: Another seed gives another choice.
+    """
+    ordered = stratified_order(labelled, seed, 'calibration')
+    remaining = Counter(label for image in labelled for label in image.labels)
+    wanted = sorted(
+        (label for label in remaining if remaining[label] >= 2),
+        key=lambda label: (remaining[label], label),
+    )
+    chosen: dict[str, SourceImage] = {}
+
+    def spares(image: SourceImage) -> bool:
+        return all(remaining[label] >= 2 for label in image.labels)
+
+    def take(image: SourceImage) -> None:
+        chosen[image.name] = image
+        remaining.subtract(image.labels)
+
+    for label in wanted:
+        if not any(label in image.labels for image in chosen.values()):
+            candidates = [image for image in ordered if label in image.labels]
+            take(next((image for image in candidates if spares(image)), candidates[0]))
+    for image in ordered:
+        if len(chosen) >= round(fraction * len(labelled)):
+            break
+        if image.name not in chosen and spares(image):
+            take(image)
+    return list(chosen.values())
+
+
+def _draw(name: str, seed: int, purpose: str) -> str:
+    # Without the extension: converting all images to another format changes no choice.
+    stem = PurePosixPath(name).with_suffix('').as_posix()
+    return hashlib.sha256(f'{purpose}/{seed}/{stem}'.encode()).hexdigest()
+
+
+def _cover_every_class(
+    ordered: Sequence[SourceImage], stratum_of: dict[str, str]
+) -> list[SourceImage]:
+    """The first images in order that together show every class, rarest class first."""
+    frequency = Counter(label for image in ordered for label in image.labels)
+    cover: list[SourceImage] = []
+    for label in sorted(frequency, key=lambda label: (frequency[label], label)):
+        if any(label in image.labels for image in cover):
+            continue
+        showing = [image for image in ordered if label in image.labels]
+        # An image filed under the class keeps the strata balanced.
+        cover.append(min(showing, key=lambda i: stratum_of[i.name] != label))
+    return cover

@@ -1,0 +1,160 @@
+"""Writing a prepared data set as a whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mmdsym.errors import UserError
+
+OWN_ENTRIES = frozenset({'annotations', 'dataset_card.json', 'dataset_card.md', 'images'})
+
+
+@dataclass(frozen=True)
+class FileCopy:
+    """A file to be copied as it is.
+
+    Args:
+        source: Where it lies.
+        sha256: Its content's hash.
+    """
+
+    source: Path
+    sha256: str
+
+
+Plan = Mapping[str, bytes | FileCopy]
+"""Every file of a data set by its path below the data set's folder, with forward slashes."""
+
+
+def write_data_set(plan: Plan, target: Path, force: bool = False) -> bool:
+    """Makes the folder hold exactly the planned files.
+
+    Everything is built in a hidden folder beside it and moved into place at the end.
+
+    Args:
+        plan: What the folder shall hold.
+        target: The folder.
+        force: Whether an existing data set that differs may be replaced.
+
+    Returns:
+        False when the folder already held all this and was left alone.
+
+    Raises:
+        UserError: When the folder exists with other content and may not be replaced.
+    """
+    if target.exists():
+        changes = differences(plan, target)
+        if not changes:
+            return False
+        _refuse_to_lose(target, changes, force)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(target)
+    partial = _hidden_sibling(target, 'partial')
+    try:
+        _build(plan, partial)
+        _move_into_place(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return True
+
+
+def differences(plan: Plan, target: Path) -> list[str]:
+    """How an existing folder differs from the plan, one entry per file; empty when it does not."""
+    present = {
+        path.relative_to(target).as_posix()
+        for entry in sorted(OWN_ENTRIES)
+        for path in (
+            [target / entry] if (target / entry).is_file() else (target / entry).rglob('*')
+        )
+        if path.is_file()
+    }
+    changes = [f'{name} (would be removed)' for name in sorted(present - set(plan))]
+    for name in sorted(plan):
+        if name not in present:
+            changes.append(f'{name} (would be added)')
+        elif _hash_file(target / name) != _hash_planned(plan[name]):
+            changes.append(f'{name} (would change)')
+    return changes
+
+
+def _refuse_to_lose(target: Path, changes: list[str], force: bool) -> None:
+    foreign = sorted(path.name for path in target.iterdir() if path.name not in OWN_ENTRIES)
+    if foreign:
+        raise UserError(
+            f'{target} holds files that were not written by this tool ({_shorten(foreign)}); '
+            'move them away or choose another --name'
+        )
+    if not force:
+        raise UserError(
+            f'{target} already holds another data set: {_shorten(changes)}; '
+            'choose another --name, or replace it with --force'
+        )
+    print(f'replacing {target}: {_shorten(changes)}')
+
+
+def _build(plan: Plan, folder: Path) -> None:
+    for name, content in tqdm(sorted(plan.items()), desc='writing', unit='file'):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+            continue
+        shutil.copyfile(content.source, path)
+        if _hash_file(path) != content.sha256:
+            raise UserError(f'{content.source} changed while it was read; run the command again')
+
+
+def _move_into_place(partial: Path, target: Path) -> None:
+    if not target.exists():
+        os.replace(partial, target)
+        return
+    replaced = _hidden_sibling(target, 'replaced')
+    os.replace(target, replaced)
+    try:
+        os.replace(partial, target)
+    except OSError:
+        os.replace(replaced, target)
+        raise
+    shutil.rmtree(replaced)
+
+
+def _hidden_sibling(target: Path, purpose: str) -> Path:
+    return target.parent / f'.{target.name}.{purpose}-{os.getpid()}'
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Removes what runs that were killed left behind."""
+    for path in target.parent.glob(f'.{target.name}.partial-*'):
+        process = path.name.rsplit('-', 1)[1]
+        if process.isdigit() and not _is_alive(int(process)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _hash_file(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _hash_planned(content: bytes | FileCopy) -> str:
+    return content.sha256 if isinstance(content, FileCopy) else hashlib.sha256(content).hexdigest()
+
+
+def _shorten(entries: list[str], limit: int = 5) -> str:
+    rest = len(entries) - limit
+    return ', '.join(entries[:limit]) + (f' and {rest} more' if rest > 0 else '')
