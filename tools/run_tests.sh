@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Sets up the environment where that is not done yet, then runs lint and the tests.
+#
+#   bash tools/run_tests.sh [arguments of pytest, e.g. tests/test_versions.py -k torch]
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+bash tools/setup_environment.sh
+python=$(realpath -m -- "${MMDSYM_VENV:-.venv}")/bin/python
+
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" -m pytest "$@"
