@@ -47,6 +47,7 @@ def make_card(
         'image_sizes': _image_sizes(source),
         'box_sizes': _box_sizes(source.images),
         'problems_found': {kind: found[kind] for kind in PROBLEM_KINDS},
+        'images_without_annotation': source.images_without_annotation,
         'mended': list(mended),
         'repeated_images_within_a_split': repeated_images(source),
         'subsets': {
@@ -79,7 +80,14 @@ def render_card(card: Mapping) -> str:
             ],
         ),
         '## Checks',
-        _table(['check', 'found'], [list(item) for item in card['problems_found'].items()]),
+        _table(
+            ['check', 'found'],
+            [
+                *(list(item) for item in card['problems_found'].items()),
+                ['image without annotation', card['images_without_annotation']],
+                ['image without box', sum(s['empty_images'] for s in card['splits'].values())],
+            ],
+        ),
         _bullets('What --fix did', card['mended']),
         _bullets(
             'Images with the same pixels within one split',

@@ -48,6 +48,7 @@ def inspect(source: Source) -> list[Problem]:
                     image.path,
                     damage,
                     'replace the file, or let --fix leave it out',
+                    image.name,
                 )
             )
             continue
@@ -85,7 +86,9 @@ def measure(image: SourceImage) -> str:
 
 def check_box(box: Box, image: SourceImage, classes: Sequence[str]) -> list[Problem]:
     """The problems of one box of a decoded image."""
-    file = image.annotation or image.path
+    # A json speaks of many images; then the image says better where to look.
+    own = image.annotation is not None and image.annotation.suffix != '.json'
+    file = image.annotation if own else image.path
     problems = []
     if box.label not in classes:
         problems.append(
@@ -159,6 +162,7 @@ def find_duplicates(source: Source) -> list[Problem]:
             image.path,
             f'has the same pixels as {held_out[image.pixel_hash].path}, which is held out',
             'remove one of the two, or let --fix leave it out of training',
+            image.name,
         )
         for image in training + source.unlabelled
         if image.pixel_hash in held_out

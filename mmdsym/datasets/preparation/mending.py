@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from mmdsym.datasets.preparation.inspection import TOLERANCE, clip, overhang
 from mmdsym.datasets.preparation.records import (
-    DAMAGED,
-    DUPLICATE,
-    SECOND_ANNOTATION,
-    UNREADABLE,
-    WITHOUT_IMAGE,
+    EMPTY_BOX,
+    OUTSIDE,
+    UNKNOWN_CLASS,
     Box,
     Problem,
     Source,
@@ -20,10 +19,11 @@ from mmdsym.datasets.preparation.records import (
 from mmdsym.errors import UserError
 
 MAX_LINES = 20
+BOX_PROBLEMS = frozenset({EMPTY_BOX, OUTSIDE, UNKNOWN_CLASS})
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raises with one line per problem and at most `MAX_LINES` of them.
+    """Raises with one line per file and at most `MAX_LINES` of them.
 
     Raises:
         UserError: When there is any problem.
@@ -31,9 +31,15 @@ def refuse(problems: Sequence[Problem]) -> None:
     if not problems:
         return
     counts = ', '.join(f'{n} x {kind}' for kind, n in Counter(p.kind for p in problems).items())
-    lines = [f'  {problem}' for problem in problems[:MAX_LINES]]
-    if len(problems) > MAX_LINES:
-        lines.append(f'  and {len(problems) - MAX_LINES} more')
+    by_file: dict[Path, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_file[problem.file].append(problem)
+    lines = [
+        f'  {found[0]}' + (f' (and {len(found) - 1} more in this file)' if found[1:] else '')
+        for found in by_file.values()
+    ]
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES:] = [f'  and {len(lines) - MAX_LINES} more files']
     raise UserError(
         f'the data would spoil a run ({counts}); mend them as told below, or run again with '
         '--fix:\n' + '\n'.join(lines)
@@ -50,11 +56,11 @@ def mend(source: Source, problems: Sequence[Problem]) -> list[str]:
         What was done, one sentence each.
     """
     done: list[str] = []
-    spoilt = {p.file: p for p in problems if p.kind in (DAMAGED, DUPLICATE, UNREADABLE)}
+    spoilt = {p.image: p for p in problems if p.image}
     for images in (source.images, source.unlabelled):
         kept = []
         for image in images:
-            cause = spoilt.get(image.path) or spoilt.get(image.annotation)
+            cause = spoilt.get(image.name)
             if cause is not None:
                 done.append(f'left out image {image.name}: {cause.file.name} {cause.message}')
             elif _mend_boxes(image, source.classes, done):
@@ -63,7 +69,7 @@ def mend(source: Source, problems: Sequence[Problem]) -> list[str]:
     done += [
         f'ignored {p.file}: {p.message}'
         for p in problems
-        if p.kind in (WITHOUT_IMAGE, SECOND_ANNOTATION)
+        if not p.image and p.kind not in BOX_PROBLEMS
     ]
     return done
 

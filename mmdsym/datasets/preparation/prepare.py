@@ -81,6 +81,7 @@ def prepare(
         refuse(problems)
     _require_images(source)
     subsets = choose_subsets(source, choices or Choices())
+    source.notes += _remarks(source, subsets)
     card = make_card(name, source, problems, mended, subsets)
     page = render_card(card)
     print(page)
@@ -154,3 +155,32 @@ def _require_images(source: Source) -> None:
                 f'{source.root} holds no {purpose} image with a box; '
                 'check its annotations, or choose another --split or --layout'
             )
+
+
+def _remarks(source: Source, subsets: Mapping[str, Subset]) -> list[str]:
+    """What a user should know about the data that no number of the card says."""
+    remarks = []
+    used = source.images + source.unlabelled
+    resized = [i for i in used if i.declared_size and i.declared_size != (i.width, i.height)]
+    if resized:
+        remarks.append(
+            f'{len(resized)} annotations state another image size than the image has, such as '
+            f'that of {resized[0].name}; boxes were read in pixels of the image as it is.'
+        )
+    trained = {label for image in source.in_split('train') for label in image.labels}
+    absent = [label for label in source.classes if label not in trained]
+    if absent:
+        remarks.append(f'No training box of: {", ".join(absent)}.')
+    if any(len(parts['labelled']) == len(source.in_split('train')) for parts in subsets.values()):
+        if source.unlabelled:
+            remarks.append('Where all labels are used, only the extra images are unlabelled.')
+        else:
+            remarks.append(
+                'Where all labels are used, the training images serve as unlabelled ones too, '
+                'without their boxes.'
+            )
+    training = {image.pixel_hash for image in source.in_split('train')}
+    repeated = sum(image.pixel_hash in training for image in source.unlabelled)
+    if repeated:
+        remarks.append(f'{repeated} unlabelled images have the pixels of a training image.')
+    return remarks

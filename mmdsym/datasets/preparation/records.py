@@ -35,8 +35,7 @@ class Box:
         x2: Right edge in pixels; the image width is the right edge of the rightmost pixel.
         y2: Bottom edge in pixels.
         label: Class name.
-        ignore: Whether neither training nor evaluation shall count it (COCO `iscrowd`, VOC
-            `difficult`).
+        ignore: Whether neither training nor evaluation shall count it (COCO `iscrowd`).
     """
 
     x1: float
@@ -112,12 +111,15 @@ class Problem:
         file: The file at fault.
         message: What is wrong, without the file's name.
         cure: What the user can do.
+        image: Name of the image that cannot be used because of it; empty when none is concerned
+            or when only single boxes of it are at fault.
     """
 
     kind: str
     file: Path
     message: str
     cure: str
+    image: str = ''
 
     def __str__(self) -> str:
         return f'{self.file}: {self.message}; {self.cure}'
@@ -135,6 +137,7 @@ class Source:
         problems: What was found wrong while reading.
         notes: Facts a user should know, one sentence each.
         unlabelled: Extra images that never had labels.
+        images_without_annotation: How many images came without any annotation.
         paper_labelled: Names of the labelled images of the published split, when it is used.
     """
 
@@ -145,6 +148,7 @@ class Source:
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     unlabelled: list[SourceImage] = field(default_factory=list)
+    images_without_annotation: int = 0
     paper_labelled: set[str] | None = None
 
     def in_split(self, split: str) -> list[SourceImage]:

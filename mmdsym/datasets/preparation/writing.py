@@ -49,6 +49,8 @@ def write_data_set(plan: Plan, target: Path, force: bool = False) -> bool:
     Raises:
         UserError: When the folder exists with other content and may not be replaced.
     """
+    if target.exists() and not target.is_dir():
+        raise UserError(f'{target} is a file; choose another --name')
     if target.exists():
         changes = differences(plan, target)
         if not changes:
@@ -69,11 +71,8 @@ def differences(plan: Plan, target: Path) -> list[str]:
     """How an existing folder differs from the plan, one entry per file; empty when it does not."""
     present = {
         path.relative_to(target).as_posix()
-        for entry in sorted(OWN_ENTRIES)
-        for path in (
-            [target / entry] if (target / entry).is_file() else (target / entry).rglob('*')
-        )
-        if path.is_file()
+        for path in target.rglob('*')
+        if path.is_file() and path.relative_to(target).parts[0] in OWN_ENTRIES
     }
     changes = [f'{name} (would be removed)' for name in sorted(present - set(plan))]
     for name in sorted(plan):

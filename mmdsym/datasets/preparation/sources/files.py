@@ -1,12 +1,23 @@
-"""Finding files in a source: deterministic listings and names that do not collide."""
+"""Finding files in a source: deterministic listings, splits by folder, names without collision."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 
 IMAGE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
+
+SPLIT_WORDS = {
+    'train': 'train',
+    'training': 'train',
+    'val': 'val',
+    'valid': 'val',
+    'validation': 'val',
+    'test': 'test',
+    'testing': 'test',
+}
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -35,6 +46,22 @@ def names_for(paths: Iterable[Path], root: Path) -> dict[Path, str]:
     if all(count == 1 for count in counts.values()):
         return {path: path.name for path in paths}
     return {path: path.relative_to(root).as_posix() for path in paths}
+
+
+def split_of_folder(path: Path, root: Path) -> str | None:
+    """The split that a folder above a file names, the closest one first; None without one."""
+    folders = path.relative_to(root).parent.parts
+    words = (SPLIT_WORDS.get(folder.lower()) for folder in reversed(folders))
+    return next((split for split in words if split), None)
+
+
+def split_of_name(path: Path, root: Path) -> str | None:
+    """The split that a file's name or a folder above it names, such as `instances_val2017`."""
+    for part in reversed(PurePath(path.relative_to(root)).parts):
+        for word in re.split(r'[^a-z]+', part.lower()):
+            if word in SPLIT_WORDS:
+                return SPLIT_WORDS[word]
+    return None
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -20,6 +20,7 @@ from mmdsym.datasets.preparation.records import (
     Problem,
     SourceImage,
 )
+from mmdsym.datasets.preparation.sources.files import IMAGE_SUFFIXES
 
 UNREADABLE_CURE = 'mend or remove the file, or let --fix leave out its image'
 
@@ -53,11 +54,11 @@ def read_voc_file(path: Path) -> VocFile:
         raise ValueError(f'is not readable as XML ({type(error).__name__}: {error})') from error
     if root.tag != 'annotation':
         raise ValueError(f'is XML but no VOC annotation (its root is <{root.tag}>)')
-    stem = Path((root.findtext('filename') or path.name).strip().replace('\\', '/')).name
-    known = Path(stem).suffix.lower() in {'.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff'}
+    # Both kinds of slash occur, and some names lack the extension.
+    named = PureWindowsPath((root.findtext('filename') or path.name).strip())
     return VocFile(
         path=path,
-        image_stem=Path(stem).stem if known else stem,
+        image_stem=named.stem if named.suffix.lower() in IMAGE_SUFFIXES else named.name,
         size=_declared_size(root),
         objects=[_read_object(element) for element in root.findall('object')],
     )
@@ -75,36 +76,30 @@ def attach_voc_annotations(
         Problems found, and notes on how coordinates were read.
     """
     problems: list[Problem] = []
-    readable: list[VocFile] = []
+    pairs: list[tuple[VocFile, SourceImage]] = []
     by_stem: dict[str, list[SourceImage]] = defaultdict(list)
     for image in images:
         by_stem[image.stem].append(image)
-    pairs: list[tuple[VocFile, SourceImage]] = []
     for path in files:
         try:
             voc = read_voc_file(path)
         except ValueError as error:
-            problems.append(Problem(UNREADABLE, path, str(error), UNREADABLE_CURE))
-            for image in by_stem.get(path.stem, []):
-                image.annotation = path
+            problems.append(_unreadable(path, str(error), _closest(by_stem[path.stem], path)))
             continue
-        readable.append(voc)
-        candidates = by_stem.get(path.stem) or by_stem.get(voc.image_stem)
-        if candidates:
-            pairs.append((voc, max(candidates, key=lambda i: _shared_parts(i.path, path))))
-        else:
+        image = _closest(by_stem[path.stem] or by_stem[voc.image_stem], path)
+        if image is None:
             problems.append(missing_image(path))
-    one_based = voc_is_one_based(corners for voc in readable for _, corners, _ in voc.objects)
+        elif image.annotation is not None:
+            problems.append(_second_annotation(path, image))
+        else:
+            image.annotation, image.declared_size = path, voc.size
+            pairs.append((voc, image))
+    one_based = voc_is_one_based(corners for voc, _ in pairs for _, corners, _ in voc.objects)
     for voc, image in pairs:
-        if image.annotation is not None:
-            problems.append(_second_annotation(voc.path, image))
-            continue
-        image.annotation, image.declared_size = voc.path, voc.size
         image.boxes = [
-            Box(*voc_to_edges(corners, one_based), label=label, ignore=difficult)
-            for label, corners, difficult in voc.objects
+            Box(*voc_to_edges(corners, one_based), label=label) for label, corners, _ in voc.objects
         ]
-    return problems, [_convention_note(one_based)]
+    return problems, _notes(one_based, [voc for voc, _ in pairs])
 
 
 def missing_image(annotation: Path) -> Problem:
@@ -117,6 +112,12 @@ def missing_image(annotation: Path) -> Problem:
     )
 
 
+def _unreadable(path: Path, reason: str, image: SourceImage | None) -> Problem:
+    if image is not None:
+        image.annotation = path
+    return Problem(UNREADABLE, path, reason, UNREADABLE_CURE, image.name if image else '')
+
+
 def _second_annotation(path: Path, image: SourceImage) -> Problem:
     return Problem(
         SECOND_ANNOTATION,
@@ -126,13 +127,12 @@ def _second_annotation(path: Path, image: SourceImage) -> Problem:
     )
 
 
-def _shared_parts(one: Path, other: Path) -> int:
-    shared = 0
-    for a, b in zip(one.parts, other.parts, strict=False):
-        if a != b:
-            break
-        shared += 1
-    return shared
+def _closest(images: Sequence[SourceImage], path: Path) -> SourceImage | None:
+    def shared_parts(image: SourceImage) -> int:
+        same = [a == b for a, b in zip(image.path.parts, path.parts, strict=False)]
+        return (same + [False]).index(False)
+
+    return max(images, key=shared_parts, default=None)
 
 
 def _read_object(element: Element) -> tuple[str, Edges, bool]:
@@ -141,9 +141,8 @@ def _read_object(element: Element) -> tuple[str, Edges, bool]:
         raise ValueError('holds an object without <name>')
     corners = []
     for tag in ('xmin', 'ymin', 'xmax', 'ymax'):
-        text = element.findtext(f'bndbox/{tag}')
         try:
-            corners.append(float(text if text is not None else 'missing'))
+            corners.append(float(element.findtext(f'bndbox/{tag}') or 'missing'))
         except ValueError as error:
             raise ValueError(f'holds a box of {name} whose <{tag}> is no number') from error
     return name, tuple(corners), (element.findtext('difficult') or '0').strip() == '1'
@@ -152,15 +151,20 @@ def _read_object(element: Element) -> tuple[str, Edges, bool]:
 def _declared_size(root: Element) -> tuple[int, int] | None:
     try:
         size = tuple(int(float(root.findtext(f'size/{tag}', ''))) for tag in ('width', 'height'))
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return size if all(size) else None
 
 
-def _convention_note(one_based: bool) -> str:
-    if one_based:
-        return (
-            'VOC coordinates count from 1 and include the last pixel (none starts at 0 more often '
-            'than at 1); 1 was subtracted from xmin and ymin.'
-        )
-    return 'VOC coordinates count from 0 (boxes start at 0); they were taken as they stand.'
+def _notes(one_based: bool, files: Sequence[VocFile]) -> list[str]:
+    notes = [
+        'VOC coordinates count from 1 and include the last pixel (none starts at 0 more often '
+        'than at 1); 1 was subtracted from xmin and ymin.'
+        if one_based
+        else 'VOC coordinates count from 0 (boxes start at 0); they were taken as they stand.'
+    ]
+    difficult = sum(flag for voc in files for _, _, flag in voc.objects)
+    if difficult:
+        # Published NEU-DET results count them; COCO's iscrowd would mean something else.
+        notes.append(f'{difficult} boxes are marked difficult; they count like any other.')
+    return notes

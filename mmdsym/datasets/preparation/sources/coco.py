@@ -1,0 +1,234 @@
+"""COCO jsons with their images, one json for all or one for each split."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from mmdsym.datasets.preparation.boxes import Edges, coco_to_edges
+from mmdsym.datasets.preparation.records import (
+    DUPLICATE,
+    SECOND_ANNOTATION,
+    UNREADABLE,
+    WITHOUT_IMAGE,
+    Box,
+    Problem,
+    Source,
+    SourceImage,
+)
+from mmdsym.datasets.preparation.sources.files import (
+    list_files,
+    list_images,
+    names_for,
+    split_of_folder,
+    split_of_name,
+)
+from mmdsym.errors import UserError
+
+IMAGE_CURE = 'correct the entry, or let --fix leave out its image'
+IGNORE_CURE = 'correct or remove the entry, or let --fix ignore it'
+
+
+def is_coco(root: Path) -> bool:
+    """Whether there is a json with COCO's lists of images, annotations and categories."""
+    for path in list_files(root, {'.json'}):
+        with suppress(UserError):
+            if _load(path) is not None:
+                return True
+    return False
+
+
+def read_coco(root: Path) -> Source:
+    """Reads the jsons of a folder and finds their images.
+
+    A json's own name or a folder above it says its split (`train`, `val`, `valid`, `test`).
+
+    Raises:
+        UserError: When no json can be read or two describe the same split.
+    """
+    documents = choose_documents(root)
+    classes = _class_names([content for _, _, content in documents])
+    reader = _Reader(Source('coco', root, classes, []), root)
+    # Held-out jsons come first: an image that training lists as well stays held out.
+    order = {'val': 0, 'test': 1, 'train': 2, None: 3}
+    for path, split, content in sorted(documents, key=lambda document: order[document[1]]):
+        reader.read(path, split, content)
+    unlisted = reader.count_unlisted()
+    if unlisted:
+        reader.source.notes.append(
+            f'{unlisted} image files are listed in no json and were left out; give their folder '
+            'with --unlabelled-dir to use them.'
+        )
+    return reader.source
+
+
+def choose_documents(root: Path) -> list[tuple[Path, str | None, dict]]:
+    """The jsons to read, with their splits.
+
+    Raises:
+        UserError: When there is none or when two describe the same split.
+    """
+    by_split: dict[str | None, list[tuple[Path, dict]]] = defaultdict(list)
+    for path in list_files(root, {'.json'}):
+        content = _load(path)
+        if content is not None:
+            by_split[split_of_name(path, root)].append((path, content))
+    if not by_split:
+        raise UserError(f'{root} holds no readable COCO json; choose another --layout')
+    if set(by_split) - {None}:
+        by_split.pop(None, None)
+    for split, found in by_split.items():
+        if len(found) > 1:
+            names = ' and '.join(str(path.relative_to(root)) for path, _ in found[:2])
+            raise UserError(
+                f'{names} in {root} both describe {split or "all images"}; keep only the one '
+                'that shall be used'
+            )
+    return [(found[0][0], split, found[0][1]) for split, found in by_split.items()]
+
+
+class _Reader:
+    """Adds the images and boxes of one json after another to a source."""
+
+    def __init__(self, source: Source, root: Path) -> None:
+        self.source = source
+        self._root = root
+        paths = list_images(root)
+        self._names = names_for(paths, root)
+        self._taken: dict[Path, str | None] = {}
+        self._by_name: dict[str, list[Path]] = defaultdict(list)
+        for path in paths:
+            self._by_name[path.name].append(path)
+
+    def count_unlisted(self) -> int:
+        """How many image files no json has listed so far."""
+        return len(self._names) - len(self._taken)
+
+    def read(self, document: Path, split: str | None, content: Mapping[str, Any]) -> None:
+        """Adds what one json describes."""
+        images = {}
+        for entry in content['images']:
+            images[entry.get('id')] = self._add_image(document, split, entry)
+        labels = {c.get('id'): str(c.get('name')) for c in content['categories']}
+        for annotation in content['annotations']:
+            name = f'annotation {annotation.get("id")}'
+            image_id = annotation.get('image_id')
+            if image_id not in images:
+                message = f'{name} belongs to image id {image_id}, which is not listed'
+                self._tell(WITHOUT_IMAGE, document, message, IGNORE_CURE)
+            elif images[image_id] is not None:
+                self._add_box(document, images[image_id], name, annotation, labels)
+
+    def _add_image(self, document: Path, split: str | None, entry: Mapping) -> SourceImage | None:
+        """Adds an image; returns None when its file is missing or listed already."""
+        file_name = str(entry.get('file_name', ''))
+        path = self._find(file_name, document, split)
+        if path is None:
+            cure = 'add the image, remove its entry, or let --fix leave it out'
+            self._tell(WITHOUT_IMAGE, document, f'image {file_name} is missing', cure)
+            return None
+        if path in self._taken:
+            other = self._taken[path]
+            message = f'image {file_name} is listed twice (for {other or "all"}, {split or "all"})'
+            kind = DUPLICATE if other != split else SECOND_ANNOTATION
+            self._tell(kind, document, message, IGNORE_CURE)
+            return None
+        self._taken[path] = split
+        image = SourceImage(path, self._names[path], split=split, annotation=document)
+        image.declared_size = _declared_size(entry)
+        self.source.images.append(image)
+        return image
+
+    def _add_box(
+        self,
+        document: Path,
+        image: SourceImage,
+        name: str,
+        annotation: Mapping[str, Any],
+        labels: Mapping[Any, str],
+    ) -> None:
+        try:
+            edges = _edges(annotation)
+        except (TypeError, ValueError) as error:
+            message = f'{name} of image {image.name} has no readable box ({error})'
+            self._tell(UNREADABLE, document, message, IMAGE_CURE, image.name)
+            return
+        number = annotation.get('category_id')
+        label = labels.get(number, f'number {number}')
+        image.boxes.append(Box(*edges, label=label, ignore=bool(annotation.get('iscrowd'))))
+
+    def _find(self, file_name: str, document: Path, split: str | None) -> Path | None:
+        """The file that an entry names, wherever the layout keeps it.
+
+        Of several files of that name, the one that shares more of the named path wins, then one
+        in a folder of the same split, then one beside the json.
+        """
+        wanted = PureWindowsPath(file_name).parts
+
+        def fit(path: Path) -> tuple[int, bool, bool]:
+            same = [a == b for a, b in zip(reversed(path.parts), reversed(wanted), strict=False)]
+            in_split = split_of_folder(path, self._root) == split
+            return (same + [False]).index(False), in_split, path.parent == document.parent
+
+        return max(self._by_name.get(wanted[-1] if wanted else '', []), key=fit, default=None)
+
+    def _tell(self, kind: str, file: Path, message: str, cure: str, image: str = '') -> None:
+        self.source.problems.append(Problem(kind, file, message, cure, image))
+
+
+def _edges(annotation: Mapping[str, Any]) -> Edges:
+    """The edges of an annotation's box, or of its polygons where it has no box."""
+    bbox = annotation.get('bbox')
+    if bbox:
+        x, y, width, height = (float(value) for value in bbox)
+        return coco_to_edges((x, y, width, height))
+    polygons = annotation.get('segmentation')
+    if not isinstance(polygons, list) or not polygons:
+        raise ValueError('neither bbox nor polygon')
+    xs = [float(x) for polygon in polygons for x in polygon[::2]]
+    ys = [float(y) for polygon in polygons for y in polygon[1::2]]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _class_names(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names by category id; a mere heading over other categories, as Roboflow adds, is none."""
+    used = {a.get('category_id') for d in documents for a in d['annotations']}
+    categories = [c for d in documents for c in d['categories']]
+    headings = {c.get('supercategory') for c in categories}
+    ordered = sorted(categories, key=lambda c: (str(type(c.get('id'))), c.get('id')))
+    names = [
+        str(c.get('name'))
+        for c in ordered
+        if c.get('id') in used or c.get('name') not in headings or _heads_itself(c, categories)
+    ]
+    return list(dict.fromkeys(names))
+
+
+def _heads_itself(category: Mapping, categories: Sequence[Mapping]) -> bool:
+    """Whether no other category is filed under this one."""
+    name = category.get('name')
+    return not any(c.get('supercategory') == name and c.get('name') != name for c in categories)
+
+
+def _declared_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    width, height = entry.get('width'), entry.get('height')
+    return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+
+
+def _load(path: Path) -> dict | None:
+    """A COCO document; None when the file is something else."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{path} is not readable as JSON ({error}); mend or remove it') from error
+    lists = ('images', 'annotations', 'categories')
+    if not isinstance(content, dict) or not all(
+        isinstance(content.get(key), list) and all(isinstance(e, dict) for e in content[key])
+        for key in lists
+    ):
+        return None
+    return content

@@ -1,0 +1,159 @@
+"""YOLO folders: a text file per image with class number and relative box on each line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from mmdsym.datasets.preparation.boxes import yolo_to_edges
+from mmdsym.datasets.preparation.inspection import readable_size
+from mmdsym.datasets.preparation.records import (
+    UNREADABLE,
+    Box,
+    Problem,
+    Source,
+    SourceImage,
+)
+from mmdsym.datasets.preparation.sources.files import (
+    list_files,
+    list_images,
+    names_for,
+    split_of_folder,
+)
+from mmdsym.datasets.preparation.sources.xml import UNREADABLE_CURE, missing_image
+from mmdsym.errors import UserError
+
+NOT_LABELS = frozenset({'classes', 'train', 'val', 'valid', 'test', 'obj', 'predefined_classes'})
+
+
+def is_yolo(root: Path) -> bool:
+    """Whether there are label files: text files in a labels/ folder or beside their images."""
+    stems = {path.stem for path in list_images(root)}
+    return any(path.stem in stems for path in _label_files(root))
+
+
+def read_yolo(root: Path, classes: Sequence[str] | None = None) -> Source:
+    """Reads images and label files, whether split above or below images/ and labels/, or not.
+
+    Args:
+        root: The folder.
+        classes: Class names in the order of the numbers; taken when the folder does not say.
+
+    Raises:
+        UserError: When nothing says what the class numbers mean.
+    """
+    names = read_class_names(root) or list(classes or [])
+    if not names:
+        raise UserError(
+            f'{root} has neither data.yaml nor classes.txt, so its class numbers have no names; '
+            'give them in order with --classes'
+        )
+    paths = list_images(root)
+    image_names = names_for(paths, root)
+    labels = {path: path for path in _label_files(root)}
+    source = Source('yolo', root, names, [])
+    for path in paths:
+        image = SourceImage(path, image_names[path], split=split_of_folder(path, root))
+        candidates = (path.with_suffix('.txt'), _in_labels_folder(path, root))
+        image.annotation = next((labels.pop(c) for c in candidates if c in labels), None)
+        if image.annotation is not None:
+            source.problems += _read_labels(image, names)
+        source.images.append(image)
+    source.problems += [missing_image(path) for path in labels]
+    return source
+
+
+def read_class_names(root: Path) -> list[str]:
+    """Class names from data.yaml, classes.txt or obj.names; empty when there is none."""
+    for path in list_files(root, {'.yaml', '.yml'}):
+        names = _names_in_yaml(path)
+        if names:
+            return names
+    for path in list_files(root, {'.txt', '.names'}):
+        if path.name.lower() in ('classes.txt', 'obj.names', 'predefined_classes.txt'):
+            return [line.strip() for line in path.read_text('utf-8').split('\n') if line.strip()]
+    return []
+
+
+def parse_label_line(line: str, width: int, height: int) -> tuple[int, tuple]:
+    """Reads one line: class number with a relative box, or with a relative polygon.
+
+    Args:
+        line: Such as `2 0.5 0.5 0.25 0.1`.
+        width: Image width in pixels.
+        height: Image height in pixels.
+
+    Returns:
+        The class number and the box's edges in pixels (a polygon's bounding box).
+
+    Raises:
+        ValueError: When the line is neither.
+    """
+    fields = line.split()
+    number, values = int(fields[0]), [float(field) for field in fields[1:]]
+    if len(values) == 4:
+        return number, yolo_to_edges(tuple(values), width, height)
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f'{len(values)} numbers after the class')
+    xs, ys = [x * width for x in values[::2]], [y * height for y in values[1::2]]
+    return number, (min(xs), min(ys), max(xs), max(ys))
+
+
+def _read_labels(image: SourceImage, names: Sequence[str]) -> list[Problem]:
+    """Reads an image's label file; an unreadable image keeps no boxes and is told later."""
+    size = readable_size(image.path)
+    if size is None:
+        return []
+    try:
+        lines = [line for line in image.annotation.read_text('utf-8').split('\n') if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        return [_unreadable(image, f'is not readable as text ({error})')]
+    for row, line in enumerate(lines, start=1):
+        try:
+            number, edges = parse_label_line(line, *size)
+        except ValueError as error:
+            return [_unreadable(image, f'line {row} is no YOLO label ({error})')]
+        known = 0 <= number < len(names)
+        image.boxes.append(Box(*edges, label=names[number] if known else f'number {number}'))
+    return []
+
+
+def _unreadable(image: SourceImage, reason: str) -> Problem:
+    return Problem(UNREADABLE, image.annotation, reason, UNREADABLE_CURE, image.name)
+
+
+def _label_files(root: Path) -> list[Path]:
+    files = list_files(root, {'.txt'})
+    in_labels = [path for path in files if 'labels' in path.relative_to(root).parts[:-1]]
+    return [
+        path
+        for path in in_labels or files
+        if path.stem.lower() not in NOT_LABELS and not path.stem.lower().startswith('readme')
+    ]
+
+
+def _in_labels_folder(image: Path, root: Path) -> Path:
+    """Where the label of an image below an images/ folder lies."""
+    parts = list(image.relative_to(root).with_suffix('.txt').parts)
+    for index in reversed(range(len(parts) - 1)):
+        if parts[index].lower() == 'images':
+            parts[index] = 'labels'
+            break
+    return root.joinpath(*parts)
+
+
+def _names_in_yaml(path: Path) -> list[str]:
+    try:
+        content = yaml.safe_load(path.read_text('utf-8'))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f'{path} is not readable as YAML; mend or remove it') from error
+    names = content.get('names') if isinstance(content, Mapping) else None
+    if isinstance(names, Mapping):
+        try:
+            numbers = {int(number): str(name) for number, name in names.items()}
+        except ValueError as error:
+            raise UserError(f'{path}: names must go by number; mend it') from error
+        return [numbers.get(i, f'number {i}') for i in range(max(numbers, default=-1) + 1)]
+    return [str(name) for name in names] if isinstance(names, list) else []
