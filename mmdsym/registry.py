@@ -10,8 +10,9 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import LOOPS as MMENGINE_LOOPS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
-from mmengine.registry import Registry
+from mmengine.registry import Registry, build_runner_from_cfg
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmdsym', locations=['mmdsym.models'])
 DATASETS = Registry(
@@ -30,4 +31,11 @@ HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdsym', locations=['mmds
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmdsym', locations=['mmdsym.engine'])
 METRICS = Registry(
     'metric', parent=MMENGINE_METRICS, scope='mmdsym', locations=['mmdsym.evaluation']
+)
+RUNNERS = Registry(
+    'runner',
+    parent=MMENGINE_RUNNERS,
+    build_func=build_runner_from_cfg,
+    scope='mmdsym',
+    locations=['mmdsym.engine'],
 )

@@ -43,14 +43,15 @@ class ThresholdPolicy:
 
     Attributes:
         target_precision: Share of kept pseudo-boxes that shall be right, in (0, 1].
-        uncertain_precision: The same for kept and uncertain boxes together; lower than
-            ``target_precision``. Boxes between both thresholds are ignored by the loss.
+        covered_recall: Share of the true boxes found by the teacher that kept and uncertain
+            boxes together shall cover, in [0, 1]. Uncertain boxes are ignored by the loss, so
+            that a true defect with a low score is not learnt as background.
         keep: Fixed score in [0, 1] from which boxes are kept; ``None`` calibrates it.
         drop: Fixed score in [0, 1] below which boxes are dropped; defaults to ``keep``.
     """
 
     target_precision: float = 0.8
-    uncertain_precision: float = 0.5
+    covered_recall: float = 0.9
     keep: float | None = None
     drop: float | None = None
 
@@ -210,18 +211,13 @@ def _parse_thresholds(name: str, thresholds: dict) -> ThresholdPolicy:
     _refuse_unknown(
         f"thresholds of stage '{name}'",
         thresholds,
-        ('target_precision', 'uncertain_precision', 'keep', 'drop'),
+        ('target_precision', 'covered_recall', 'keep', 'drop'),
     )
     policy = ThresholdPolicy(**thresholds)
-    for key in ('target_precision', 'uncertain_precision', 'keep', 'drop'):
+    for key in ('target_precision', 'covered_recall', 'keep', 'drop'):
         number = getattr(policy, key)
         if number is not None and not 0 <= number <= 1:
             raise UserError(f"{key} of stage '{name}' is {number}: it must lie between 0 and 1.")
-    if policy.uncertain_precision > policy.target_precision:
-        raise UserError(
-            f"stage '{name}' wants uncertain_precision {policy.uncertain_precision} above "
-            f'target_precision {policy.target_precision}: lower the first.'
-        )
     return policy
 
 

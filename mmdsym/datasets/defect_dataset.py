@@ -12,7 +12,7 @@ from mmdsym.registry import DATASETS
 
 
 def read_classes(annotation_file: str | Path) -> tuple[str, ...]:
-    """Returns the class names of a COCO json, in the order of its category ids.
+    """Returns the class names of a COCO json, in the order of the file (mmdet's label order).
 
     Raises:
         UserError: The file is missing, is not COCO, or names no category.
@@ -20,8 +20,7 @@ def read_classes(annotation_file: str | Path) -> tuple[str, ...]:
     try:
         with open(annotation_file, encoding='utf-8') as stream:
             categories = json.load(stream)['categories']
-        ordered = sorted(categories, key=lambda category: category['id'])
-        classes = tuple(category['name'] for category in ordered)
+        classes = tuple(category['name'] for category in categories)
     except FileNotFoundError:
         raise UserError(
             f'{annotation_file} does not exist: make it with tools/prepare_dataset.py, or correct '

@@ -13,9 +13,9 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from torch.utils.data import Sampler
 
-from mmdsym.stages import SOURCES, StageSchedule
 from mmdsym.errors import UserError
 from mmdsym.registry import DATA_SAMPLERS, DATASETS
+from mmdsym.stages import SOURCES, StageSchedule
 
 
 class SampleRequest(NamedTuple):
@@ -44,8 +44,7 @@ class MultiSourceDataset(ConcatDataset):
         for name in sources:
             if name not in SOURCES:
                 raise UserError(
-                    f"the training data has an unknown source '{name}': use "
-                    f'{", ".join(SOURCES)}.'
+                    f"the training data has an unknown source '{name}': use {', '.join(SOURCES)}."
                 )
         present = {
             name: MMENGINE_DATASETS.build(source) if isinstance(source, Mapping) else source

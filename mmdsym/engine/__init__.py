@@ -1,0 +1,23 @@
+"""Loops, hooks and the runner."""
+
+from .hooks import (
+    ChannelsLastHook,
+    PseudoLabelMonitorHook,
+    StageHook,
+    TeacherUpdateHook,
+    ThresholdCalibrationHook,
+)
+from .runner import DSYMRunner
+from .train_loop import StagedTrainLoop
+from .val_loop import TeacherStudentValLoop
+
+__all__ = [
+    'ChannelsLastHook',
+    'DSYMRunner',
+    'PseudoLabelMonitorHook',
+    'StageHook',
+    'StagedTrainLoop',
+    'TeacherStudentValLoop',
+    'TeacherUpdateHook',
+    'ThresholdCalibrationHook',
+]

@@ -1,0 +1,118 @@
+"""What a config says once is filled in wherever it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.config import Config, ConfigDict
+
+from mmdsym.datasets import read_classes
+from mmdsym.errors import UserError
+from mmdsym.stages import StageSchedule
+
+PLACEHOLDERS = ('data_root', 'split')
+"""Top-level settings that strings of the config may contain in braces."""
+
+
+def complete_config(cfg: Config) -> Config:
+    """Returns a copy in which data paths, classes and stage names are filled in and checked.
+
+    - ``{data_root}`` and ``{split}`` in any string become the top-level settings of that name;
+    - every box head gets the number of classes of the training data (mmdetection #9706);
+    - ``begin`` and ``end`` of a scheduler may name a stage: its first, its last iteration.
+
+    Completing a completed config changes nothing.
+
+    Raises:
+        UserError: A file of the data or a stage does not exist; the message names it and the
+            cure, before anything is built.
+    """
+    cfg = Config(
+        _fill(cfg._cfg_dict.to_dict(), {name: cfg.get(name) for name in PLACEHOLDERS}),
+        filename=cfg.filename,
+    )
+    _require_data(cfg)
+    _fill_classes(cfg)
+    _fill_stage_borders(cfg)
+    return cfg
+
+
+def _fill(value: object, settings: dict[str, str | None]) -> object:
+    if isinstance(value, dict):
+        return {key: _fill(entry, settings) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_fill(entry, settings) for entry in value)
+    if not isinstance(value, str):
+        return value
+    for name, setting in settings.items():
+        place = f'{{{name}}}'
+        if place in value:
+            if setting is None:
+                raise UserError(
+                    f"the config uses {place} in '{value}' but does not set {name}: add "
+                    f"{name} = '...' to it."
+                )
+            value = value.replace(place, setting)
+    return value
+
+
+def _annotation_files(cfg: Config) -> Iterator[Path]:
+    for part in ('train_dataloader', 'val_dataloader', 'test_dataloader', 'custom_hooks'):
+        for entry in walk(cfg.get(part) or {}):
+            if isinstance(entry.get('ann_file'), str):
+                yield Path(entry.get('data_root') or '') / entry['ann_file']
+
+
+def walk(value: object) -> Iterator[ConfigDict]:
+    """Yields every dict nested in ``value``, itself included, outer ones first."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from walk(entry)
+
+
+def _require_data(cfg: Config) -> None:
+    root = cfg.get('data_root')
+    if root is not None and not Path(root).is_dir():
+        raise UserError(
+            f'data_root {root} does not exist: prepare the data with tools/prepare_dataset.py '
+            '(see README.md), or set data_root in the config.'
+        )
+    for path in _annotation_files(cfg):
+        if not path.is_file():
+            raise UserError(
+                f'{path} does not exist: prepare the data with this label fraction and seed '
+                '(tools/prepare_dataset.py), or correct split in the config.'
+            )
+
+
+def _fill_classes(cfg: Config) -> None:
+    path = next(_annotation_files(cfg), None)
+    if path is None:
+        return
+    classes = read_classes(path)
+    for entry in walk(cfg.model):
+        heads = entry.get('bbox_head') or []
+        for head in heads if isinstance(heads, (list, tuple)) else [heads]:
+            head['num_classes'] = len(classes)
+
+
+def _fill_stage_borders(cfg: Config) -> None:
+    stages = (cfg.get('train_cfg') or {}).get('stages')
+    if stages is None:
+        return
+    schedule = StageSchedule(stages)
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        for border in ('begin', 'end'):
+            if isinstance(scheduler.get(border), str):
+                scheduler[border] = getattr(schedule.named(scheduler[border]), border)
+        if scheduler.get('end', schedule.max_iters) > schedule.max_iters:
+            raise UserError(
+                f'{scheduler["type"]} ends at iteration {scheduler["end"]}, behind the last stage '
+                f"({schedule.max_iters}): let end name a stage, such as '"
+                f"{schedule.stages[-1].name}'."
+            )

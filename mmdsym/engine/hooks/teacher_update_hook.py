@@ -1,0 +1,68 @@
+"""The teacher follows the student as its exponential moving average."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch import nn
+
+from mmdsym.registry import HOOKS
+
+from .stage_hook import dsym_model
+
+
+@HOOKS.register_module()
+class TeacherUpdateHook(Hook):
+    """Moves the teacher towards the student after each iteration that uses a teacher.
+
+    Buffers move too: a teacher with the BatchNorm statistics of its first day predicts nothing
+    (mmdetection #10223).
+
+    Args:
+        decay: Share of the old teacher kept by an update, in [0, 1).
+        warm_up: For the first updates the decay is at most ``(1 + n) / (warm_up + n)``, so that
+            the teacher leaves an early student soon.
+    """
+
+    def __init__(self, decay: float = 0.999, warm_up: int = 10) -> None:
+        self.decay = decay
+        self.warm_up = warm_up
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
+    ) -> None:
+        """Updates the teacher."""
+        model = dsym_model(runner)
+        if not model.stage.uses_teacher:
+            return
+        first = next(stage for stage in runner.train_loop.schedule.stages if stage.uses_teacher)
+        updates = runner.iter - first.begin
+        decay = min(self.decay, (1 + updates) / (self.warm_up + updates))
+        move_towards(model.teacher, model.student, 1 - decay)
+
+
+@torch.no_grad()
+def move_towards(teacher: nn.Module, student: nn.Module, share: float) -> None:
+    """Moves every number of the teacher ``share`` of the way to the student's.
+
+    Counters (integers) are copied.
+
+    Args:
+        teacher: Changed in place.
+        student: Of the same architecture.
+        share: In [0, 1].
+    """
+    own = teacher.state_dict()
+    floats, targets = [], []
+    for name, value in student.state_dict().items():
+        if own[name].is_floating_point():
+            floats.append(own[name])
+            targets.append(value)
+        else:
+            own[name].copy_(value)
+    torch._foreach_lerp_(floats, targets, share)

@@ -1,0 +1,107 @@
+"""Chooses the score thresholds of pseudo-labels, so that nobody has to tune them."""
+
+from __future__ import annotations
+
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+from mmdsym.evaluation import (
+    KEEP_NOTHING,
+    JudgedDetections,
+    cover_thresholds,
+    judge_detections,
+    keep_thresholds,
+)
+from mmdsym.registry import HOOKS
+from mmdsym.stages import Stage
+
+from .stage_hook import dsym_model
+
+
+@HOOKS.register_module()
+class ThresholdCalibrationHook(Hook):
+    """Calibrates per-class thresholds on labelled images that did not train the detector.
+
+    When a stage with unlabelled images begins, and every ``interval`` iterations of it, the
+    teacher judges the calibration images; the thresholds become the lowest scores with which
+    the stage's target precision is met. Once a stage trains on the calibration images, its
+    thresholds stay as they are, since what the detector has learnt by heart proves nothing.
+
+    Args:
+        dataloader: The calibration images, with ground truth and the test pipeline.
+        interval: Iterations between two calibrations.
+    """
+
+    def __init__(self, dataloader: dict, interval: int = 200) -> None:
+        self.dataloader: dict | DataLoader = dataloader
+        self.interval = interval
+
+    def before_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: dict | None = None
+    ) -> None:
+        """Calibrates where it is due."""
+        stage = runner.train_loop.stage
+        if not stage.uses_teacher or (runner.iter - stage.begin) % self.interval:
+            return
+        if stage.thresholds.fixed:
+            self._fix(runner, stage)
+        elif runner.iter == stage.begin or not stage.images.get('calibration'):
+            self.calibrate(runner, stage)
+
+    def calibrate(self, runner: Runner, stage: Stage) -> None:
+        """Judges the calibration images and sets the thresholds on all ranks."""
+        judged = self._judge(runner)
+        model = dsym_model(runner)
+        policy = stage.thresholds
+        model.set_thresholds(
+            keep_thresholds(judged, model.num_classes, policy.target_precision),
+            cover_thresholds(judged, model.num_classes, policy.covered_recall),
+        )
+        self._log(runner, stage)
+
+    def _fix(self, runner: Runner, stage: Stage) -> None:
+        if runner.iter != stage.begin:
+            return
+        model = dsym_model(runner)
+        keep = stage.thresholds.keep
+        drop = keep if stage.thresholds.drop is None else stage.thresholds.drop
+        model.set_thresholds([keep] * model.num_classes, [drop] * model.num_classes)
+
+    @torch.no_grad()
+    def _judge(self, runner: Runner) -> JudgedDetections:
+        if not isinstance(self.dataloader, DataLoader):
+            self.dataloader = runner.build_dataloader(self.dataloader)
+        model = dsym_model(runner)
+        parts = []
+        for batch in self.dataloader:
+            data = model.data_preprocessor(batch, training=False)
+            predictions = model.predict_for_pseudo_labels(data['inputs'], data['data_samples'])
+            for found, sample in zip(predictions, data['data_samples'], strict=True):
+                truth = sample.gt_instances
+                # Ground truth stays in the frame of the original image: it is loaded last.
+                parts.append(
+                    judge_detections(
+                        found.bboxes, found.scores, found.labels, truth.bboxes, truth.labels
+                    )
+                )
+        of_all_ranks = all_gather_object(JudgedDetections.concatenate(parts))
+        return JudgedDetections.concatenate(of_all_ranks)
+
+    def _log(self, runner: Runner, stage: Stage) -> None:
+        model = dsym_model(runner)
+        classes = runner.train_dataloader.dataset.metainfo['classes']
+        keep, drop = model.keep_thresholds.tolist(), model.drop_thresholds.tolist()
+        values = ', '.join(
+            f'{name} {low:.2f}/{high:.2f}' if high < KEEP_NOTHING else f'{name} none kept'
+            for name, low, high in zip(classes, drop, keep, strict=True)
+        )
+        runner.logger.info(
+            f'Thresholds (drop below / keep from) for a precision of '
+            f'{stage.thresholds.target_precision:g}: {values}.'
+        )
+        for name, low, high in zip(classes, drop, keep, strict=True):
+            runner.message_hub.update_scalar(f'train/threshold/keep_{name}', high)
+            runner.message_hub.update_scalar(f'train/threshold/drop_{name}', low)

@@ -1,0 +1,87 @@
+"""MMEngine's runner, with configs completed and checkpoints checked first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from mmdsym.config import complete_config
+from mmdsym.errors import UserError
+from mmdsym.registry import RUNNERS
+
+
+@RUNNERS.register_module()
+class DSYMRunner(Runner):
+    """Completes the config before it builds anything (see :func:`mmdsym.config.complete_config`).
+
+    Since a config names it as ``runner_type``, MMDetection's own tools use it as well.
+    """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> DSYMRunner:
+        """Builds a runner from a completed copy of the config.
+
+        Raises:
+            UserError: The config names files, stages or classes that do not exist.
+        """
+        return super().from_cfg(complete_config(cfg))
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """Loads a checkpoint, unless it belongs to another detector.
+
+        Raises:
+            UserError: The file is missing or unreadable, or its tensors do not fit the model: all
+                must in order to resume or to test, half of them to start from it.
+        """
+        if '://' not in str(filename):
+            self._refuse_foreign(Path(filename))
+        return super().load_checkpoint(filename, *args, **kwargs)
+
+    def _refuse_foreign(self, path: Path) -> None:
+        if not path.is_file():
+            raise UserError(f'there is no checkpoint {path}: correct its path.')
+        try:
+            checkpoint = _load_checkpoint(str(path), map_location='cpu')
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+            raise UserError(
+                f'{path} cannot be read as a checkpoint ({reason}): it may be incomplete or no '
+                'checkpoint of MMEngine, so use another one.'
+            ) from None
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        needed = 1.0 if self._resume or self._train_loop is None else 0.5
+        wrong, share = misfits(model.state_dict(), checkpoint.get('state_dict', checkpoint))
+        if share < needed:
+            raise UserError(
+                f'{path} belongs to another detector ({share:.0%} of its tensors fit, not for '
+                f'example {", ".join(wrong[:3])}): use the config that it was trained with.'
+            )
+
+
+def misfits(model: Mapping, checkpoint: Mapping) -> tuple[list[str], float]:
+    """Compares a model's tensors with those of a checkpoint.
+
+    A plain detector's checkpoint fits a teacher-student model if it fits each of both.
+
+    Returns:
+        Names of the model's tensors that are absent or of another shape, and the share of those
+        that fit, in [0, 1].
+    """
+    networks = ('teacher.', 'student.')
+    plain = not any(name.startswith(networks) for name in checkpoint)
+    wrong = []
+    for name, tensor in model.items():
+        source = name
+        if plain and name.startswith(networks):
+            source = name.split('.', 1)[1]
+        elif plain and name in ('keep_thresholds', 'drop_thresholds'):
+            continue
+        found = checkpoint.get(source)
+        if found is None or found.shape != tensor.shape:
+            wrong.append(name)
+    return wrong, 1 - len(wrong) / max(1, len(model))

@@ -1,0 +1,151 @@
+"""From the teacher's boxes to pseudo-labels: kept, uncertain or dropped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from mmdet.structures import SampleList
+from mmdet.structures.bbox import bbox_overlaps, bbox_project
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+
+class PseudoLabelScorer(Protocol):
+    """Second opinion on the teacher's boxes, such as CLIP's."""
+
+    def __call__(self, predictions: list[InstanceData], images: SampleList) -> list[Tensor]:
+        """Returns a score in [0, 1] for each box, which replaces the teacher's.
+
+        Args:
+            predictions: Per image ``bboxes`` (N, 4) in the frame of the original image,
+                ``scores`` (N,) of the teacher and ``labels`` (N,).
+            images: Per image its meta data, among them ``img_path``.
+        """
+
+
+class PseudoLabels(NamedTuple):
+    """The teacher's boxes on one image, in the frame of the original image.
+
+    Attributes:
+        kept: Taken for ground truth.
+        uncertain: Neither ground truth nor background.
+        dropped: How many boxes of each class were discarded, shape (num_classes,).
+    """
+
+    kept: InstanceData
+    uncertain: InstanceData
+    dropped: np.ndarray
+
+
+def select_pseudo_labels(
+    predictions: InstanceData, keep: Tensor, drop: Tensor, max_shared_area: float = 0.5
+) -> PseudoLabels:
+    """Splits predictions by the thresholds of their class.
+
+    An uncertain box that shares more than ``max_shared_area`` of its own or of a kept box's area
+    is dropped: ignoring its region would silence the kept box beneath it.
+
+    Args:
+        predictions: ``bboxes`` (N, 4), ``scores`` (N,), ``labels`` (N,).
+        keep: Score from which a box of each class is kept, shape (num_classes,).
+        drop: Score below which it is dropped, shape (num_classes,).
+        max_shared_area: In [0, 1].
+    """
+    is_kept = predictions.scores >= keep[predictions.labels]
+    is_uncertain = ~is_kept & (predictions.scores >= drop[predictions.labels])
+    kept = predictions[is_kept]
+    if len(kept) and is_uncertain.any():
+        shared = bbox_overlaps(predictions.bboxes, kept.bboxes, mode='iof')
+        covered = bbox_overlaps(kept.bboxes, predictions.bboxes, mode='iof').T
+        is_uncertain &= torch.maximum(shared, covered).amax(dim=1) <= max_shared_area
+    dropped = predictions.labels[~is_kept & ~is_uncertain]
+    return PseudoLabels(
+        kept,
+        predictions[is_uncertain],
+        np.bincount(dropped.cpu().numpy(), minlength=len(keep)),
+    )
+
+
+def project(
+    instances: InstanceData,
+    homography: np.ndarray | None,
+    shape: tuple[int, int],
+    inverse: bool = False,
+    min_size: float = 1.0,
+) -> InstanceData:
+    """Moves boxes between the original image and an augmented view of it.
+
+    Args:
+        instances: With ``bboxes`` (N, 4) in the frame to leave.
+        homography: (3, 3), original image to view; ``None`` where nothing moved.
+        shape: (height, width) of the frame to enter, in pixels; boxes are clipped to it.
+        inverse: Go from the view to the original image instead.
+        min_size: Boxes narrower or lower than this many pixels afterwards are left out.
+    """
+    matrix = torch.eye(3) if homography is None else torch.as_tensor(homography)
+    matrix = matrix.to(instances.bboxes)
+    if inverse:
+        matrix = torch.linalg.inv(matrix)
+    # Slicing makes a new container, so that the caller's boxes stay where they are.
+    moved = instances[:]
+    moved.bboxes = bbox_project(instances.bboxes, matrix, shape)
+    sizes = moved.bboxes[:, 2:] - moved.bboxes[:, :2]
+    return moved[(sizes >= min_size).all(dim=1)]
+
+
+def blank_out(image: Tensor, uncertain: Tensor, kept: Tensor) -> None:
+    """Paints the uncertain regions of a normalised image with its mean, in place.
+
+    For detectors whose loss cannot ignore a region: what is painted over may be taken for
+    background. Pixels of kept boxes stay.
+
+    Args:
+        image: (C, H, W), mean 0.
+        uncertain: (N, 4), in the frame of the image.
+        kept: (M, 4).
+    """
+    mask = torch.zeros(image.shape[-2:], dtype=torch.bool, device=image.device)
+    for boxes, value in ((uncertain, True), (kept, False)):
+        for x1, y1, x2, y2 in boxes.round().long().tolist():
+            mask[y1:y2, x1:x2] = value
+    image.masked_fill_(mask, 0.0)
+
+
+@dataclass
+class PseudoLabelStatistics:
+    """What became of the teacher's boxes since the last look.
+
+    Attributes:
+        kept, uncertain, dropped: Boxes per class, shape (num_classes,).
+        images: Unlabelled images seen.
+        unused_images: Those that taught nothing, for want of a kept box.
+        supervised_loss, unsupervised_loss: Sums over the iterations, before the guard below.
+        guarded_iterations: Iterations whose unsupervised loss had to be scaled down.
+        iterations: Iterations with unlabelled images.
+    """
+
+    kept: np.ndarray
+    uncertain: np.ndarray
+    dropped: np.ndarray
+    images: int = 0
+    unused_images: int = 0
+    supervised_loss: float = 0.0
+    unsupervised_loss: float = 0.0
+    guarded_iterations: int = 0
+    iterations: int = 0
+
+    @classmethod
+    def empty(cls, num_classes: int) -> PseudoLabelStatistics:
+        """Returns counters that stand at zero."""
+        return cls(*(np.zeros(num_classes, dtype=int) for _ in range(3)))
+
+    def count(self, labels: PseudoLabels) -> None:
+        """Adds the pseudo-labels of one image."""
+        num_classes = len(self.kept)
+        self.images += 1
+        self.kept += np.bincount(labels.kept.labels.cpu().numpy(), minlength=num_classes)
+        self.uncertain += np.bincount(labels.uncertain.labels.cpu().numpy(), minlength=num_classes)
+        self.dropped += labels.dropped
