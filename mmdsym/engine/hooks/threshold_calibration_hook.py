@@ -102,6 +102,6 @@ class ThresholdCalibrationHook(Hook):
             f'Thresholds (drop below / keep from) for a precision of '
             f'{stage.thresholds.target_precision:g}: {values}.'
         )
-        for name, low, high in zip(classes, drop, keep, strict=True):
-            runner.message_hub.update_scalar(f'train/threshold/keep_{name}', high)
-            runner.message_hub.update_scalar(f'train/threshold/drop_{name}', low)
+        scalars = {f'threshold/keep_{name}': high for name, high in zip(classes, keep, strict=True)}
+        scalars |= {f'threshold/drop_{name}': low for name, low in zip(classes, drop, strict=True)}
+        runner.visualizer.add_scalars(scalars, step=runner.iter)
