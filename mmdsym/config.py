@@ -11,14 +11,14 @@ from mmdsym.datasets import read_classes
 from mmdsym.errors import UserError
 from mmdsym.stages import StageSchedule
 
-PLACEHOLDERS = ('data_root', 'split')
-"""Top-level settings that strings of the config may contain in braces."""
+PLACEHOLDERS = ('data_root', 'split', 'image_size')
+"""Top-level settings that strings of the config may contain, or be, in braces."""
 
 
 def complete_config(cfg: Config) -> Config:
     """Returns a copy in which data paths, classes and stage names are filled in and checked.
 
-    - ``{data_root}`` and ``{split}`` in any string become the top-level settings of that name;
+    - ``{data_root}``, ``{split}`` and ``{image_size}`` become the top-level settings of that name;
     - every box head gets the number of classes of the training data (mmdetection #9706);
     - ``begin`` and ``end`` of a scheduler may name a stage: its first, its last iteration.
 
@@ -38,7 +38,7 @@ def complete_config(cfg: Config) -> Config:
     return cfg
 
 
-def _fill(value: object, settings: dict[str, str | None]) -> object:
+def _fill(value: object, settings: dict[str, object]) -> object:
     if isinstance(value, dict):
         return {key: _fill(entry, settings) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -53,7 +53,10 @@ def _fill(value: object, settings: dict[str, str | None]) -> object:
                     f"the config uses {place} in '{value}' but does not set {name}: add "
                     f"{name} = '...' to it."
                 )
-            value = value.replace(place, setting)
+            if value == place:
+                # The command line makes lists of what transforms want as tuples.
+                return tuple(setting) if isinstance(setting, list) else setting
+            value = value.replace(place, str(setting))
     return value
 
 

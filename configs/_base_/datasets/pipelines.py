@@ -1,4 +1,5 @@
-"""How images are loaded and augmented, for every data set. ``image_size`` is (width, height)."""
+"""How images are loaded and augmented, for every data set. A leaf may set
+``image_size`` (width, height)."""
 
 image_size = (224, 224)
 
@@ -25,9 +26,9 @@ flip = dict(
     direction=['horizontal', 'vertical', 'diagonal'],
 )
 rescale = [
-    dict(type='RandomResize', scale=image_size, ratio_range=(0.85, 1.25), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=image_size, allow_negative_crop=True),
-    dict(type='Pad', size=image_size, pad_val=dict(img=(114, 114, 114))),
+    dict(type='RandomResize', scale='{image_size}', ratio_range=(0.85, 1.25), keep_ratio=True),
+    dict(type='RandomCrop', crop_size='{image_size}', allow_negative_crop=True),
+    dict(type='Pad', size='{image_size}', pad_val=dict(img=(114, 114, 114))),
 ]
 clean_boxes = dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), keep_empty=False)
 
@@ -40,9 +41,9 @@ supervised_views = [
     clean_boxes,
 ]
 weak_view = [
-    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='Resize', scale='{image_size}', keep_ratio=True),
     flip,
-    dict(type='Pad', size=image_size, pad_val=dict(img=(114, 114, 114))),
+    dict(type='Pad', size='{image_size}', pad_val=dict(img=(114, 114, 114))),
     pack,
 ]
 strong_view = [
@@ -70,7 +71,7 @@ unlabelled_pipeline = [
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=image_size, keep_ratio=True),
+    dict(type='Resize', scale='{image_size}', keep_ratio=True),
     # After Resize, so that the boxes stay in the frame of the original image.
     load_boxes,
     pack,
