@@ -28,6 +28,7 @@ model = dict(
     decoder=dict(
         num_layers=6,
         return_intermediate=True,
+        post_norm_cfg=None,
         layer_cfg=dict(
             self_attn_cfg=dict(num_heads=8, dropout=0.1, **attention),
             cross_attn_cfg=attention,
