@@ -65,7 +65,7 @@ def load_run(target: str | Path, config: str | Path | None = None) -> TrainedRun
         UserError: Something is missing, ambiguous or unreadable.
     """
     checkpoint_path = find_checkpoint(Path(target))
-    config_path = Path(config) if config else _find_config(checkpoint_path.parent)
+    config_path = Path(config) if config else find_config(checkpoint_path.parent)
     if not config_path.is_file():
         raise UserError(f"the config '{config_path}' does not exist; correct --config.")
     checkpoint = _read_checkpoint(checkpoint_path)
@@ -99,7 +99,12 @@ def find_checkpoint(target: Path) -> Path:
     return max(numbered)[1]
 
 
-def _find_config(folder: Path) -> Path:
+def find_config(folder: Path) -> Path:
+    """Returns the config that a training run left in its work directory.
+
+    Raises:
+        UserError: There is none, or several.
+    """
     configs = sorted(folder.glob('*.py'))
     if len(configs) == 1:
         return configs[0]
