@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -109,6 +110,20 @@ def test_scripts_are_sound(script):
     text = script.read_text()
     assert text.startswith('#!/usr/bin/env bash\n')
     assert 'set -e' in text
+
+
+def test_mim_finds_the_configs_and_tools():
+    folder = REPOSITORY / 'mmdsym' / '.mim'
+    for name in ('configs', 'tools', 'model-index.yml'):
+        assert (folder / name).resolve() == REPOSITORY / name, 'run pip install -e .'
+
+
+def test_every_model_of_the_index_has_its_config_and_every_main_config_its_entry():
+    index = yaml.safe_load((REPOSITORY / 'model-index.yml').read_text())
+    listed = [model['Config'] for model in index['Models']]
+    assert len(set(listed)) == len(listed)
+    there = {f'configs/{path.name}' for path in REPOSITORY.glob('configs/dsym_*.py')}
+    assert set(listed) == there - {'configs/dsym_demo.py'}
 
 
 class FakeMachine:
