@@ -57,6 +57,13 @@ def test_boxes_are_drawn_where_they_are_and_scaled():
     assert pixels_of(top.crop((2, bar + 2, 60, bar + 20)), GREEN) > 100
 
 
+def test_texts_of_boxes_in_one_place_do_not_hide_each_other():
+    colours = [(255, 0, index) for index in range(1, 4)]
+    boxes = [Box((0, 0, 199, 199), 'pit', colour) for colour in colours]
+    panel = draw_panel(Image.new('RGB', (200, 200)), boxes, '')
+    assert all(pixels_of(panel, colour) > 100 for colour in colours)
+
+
 def test_a_sheet_holds_every_panel_once():
     panels = [Image.new('RGB', (60, 40), (index, 255, 0)) for index in range(1, 8)]
     sheet = compose_sheet([[panel, panel] for panel in panels], 'a title ' * 20, columns=3)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
 
 GREEN: Colour = (60, 220, 90)
 # Bright, told apart on grey metal, and none of them green, which is for ground truth.
@@ -56,7 +57,7 @@ def draw_panel(image: Image.Image, boxes: Sequence[Box], caption: str) -> Image.
 
     Args:
         image: RGB.
-        boxes: May be empty and may reach over the border.
+        boxes: May be empty and may reach over the border; the last ones lie on top.
         caption: One line; cut off where it is longer than the panel is wide.
 
     Returns:
@@ -69,8 +70,9 @@ def draw_panel(image: Image.Image, boxes: Sequence[Box], caption: str) -> Image.
     for box in boxes:
         pen.rectangle(_scaled(box.corners, factor, size), outline=box.colour, width=2)
     # After all frames, so that no frame crosses a text.
-    for box in boxes:
-        _write_label(pen, box, factor, size)
+    taken: list[Rectangle] = []
+    for box in reversed(boxes):
+        taken.append(_write_label(pen, box, factor, size, taken))
     bar = _CAPTION_SIZE + 8
     panel = Image.new('RGB', (size[0], size[1] + bar), _BACKGROUND)
     ImageDraw.Draw(panel).text((2, 2), caption, fill=_LIGHT, font=_font(_CAPTION_SIZE))
@@ -121,16 +123,31 @@ def _scaled(
     return xs[0], ys[0], xs[1], ys[1]
 
 
-def _write_label(pen: ImageDraw.ImageDraw, box: Box, factor: float, size: tuple[int, int]) -> None:
-    """Writes the text above its box, or inside where there is no room above."""
+def _write_label(
+    pen: ImageDraw.ImageDraw,
+    box: Box,
+    factor: float,
+    size: tuple[int, int],
+    taken: Sequence[Rectangle],
+) -> Rectangle:
+    """Writes the text above its box, else inside it, below texts that stand there already."""
     font = _font(_LABEL_SIZE)
     text = ' '.join(box.text.split())  # one line, whatever a class is called
     left, top, _, _ = _scaled(box.corners, factor, size)
     width, height = pen.textlength(text, font=font) + 6, _LABEL_SIZE + 5
     x = max(0, min(left, size[0] - width))
-    y = top - height if top >= height else top
-    pen.rectangle((x, y, x + width, y + height), fill=box.colour)
-    pen.text((x + 3, y + 1), text, fill=(0, 0, 0), font=font)
+    heights = [top - height] if top >= height else []
+    heights += [top + step * (height + 1) for step in range(4)]
+    places = [(x, y, x + width, y + height) for y in heights]
+    free = (place for place in places if not any(_overlap(place, other) for other in taken))
+    place = next(free, places[0])
+    pen.rectangle(place, fill=box.colour)
+    pen.text((x + 3, place[1] + 1), text, fill=(0, 0, 0), font=font)
+    return place
+
+
+def _overlap(a: Rectangle, b: Rectangle) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 def _side_by_side(images: Sequence[Image.Image], gap: int) -> Image.Image:
