@@ -214,6 +214,17 @@ def test_the_map_is_that_of_the_very_checkpoint(work_dir):
     assert known_map50(run_with({}, pair=False, folder=work_dir)) is None
 
 
+def test_the_map_is_found_where_evaluations_are_logged_as_step_zero(tmp_path):
+    log = tmp_path / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    entries = []
+    for step, value in ((10, 0.2), (20, 0.5)):
+        entries += [dict(loss=1.0, step=step), {'teacher/coco/bbox_mAP_50': value, 'step': 0}]
+    log.write_text('\n'.join(map(json.dumps, entries)))
+    for path, expected in (('iter_10.pth', 0.2), ('iter_20.pth', 0.5), ('iter_15.pth', None)):
+        assert known_map50(run_with({}, path=path, folder=tmp_path)) == expected
+
+
 def test_faults_are_told_in_one_sentence(work_dir, tmp_path):
     run = load_run(work_dir)
     for arguments, named in (

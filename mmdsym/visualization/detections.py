@@ -127,9 +127,14 @@ def known_map50(run: TrainedRun, which: str = 'teacher') -> float | None:
     logs = sorted(run.checkpoint_path.parent.glob('*/vis_data/scalars.json'), reverse=True)
     key = f'{which}/coco/bbox_mAP_50' if run.is_pair else 'coco/bbox_mAP_50'
     for log in logs:
+        trained = 0
         for entry in _log_entries(log):
-            if key in entry and entry.get('step') == int(step[1]):
+            # An iteration-based run may log each evaluation as step 0 (epoch 0); it belongs to
+            # the training step before it.
+            at = entry.get('step') or trained
+            if key in entry and at == int(step[1]):
                 return float(entry[key])
+            trained = entry.get('step', 0) if 'loss' in entry else trained
     return None
 
 
