@@ -10,8 +10,8 @@ _base_ = [
 data_root = 'data/neu_det/'
 split = '40pct_seed0'
 
-max_iters = 2400
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=800)
+max_iters = 1800
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=600)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 

@@ -3,11 +3,13 @@
 from .defect_dataset import DefectDataset, read_classes
 from .loading import LoadCachedImageFromFile
 from .multi_source import MultiSourceDataset, SampleRequest, StagedBatchSampler, StagedSampler
+from .transpose import RandomTranspose
 
 __all__ = [
     'DefectDataset',
     'LoadCachedImageFromFile',
     'MultiSourceDataset',
+    'RandomTranspose',
     'SampleRequest',
     'StagedBatchSampler',
     'StagedSampler',

@@ -19,12 +19,15 @@ load_image = dict(type='mmdsym.LoadCachedImageFromFile')
 load_boxes = dict(type='LoadAnnotations', with_bbox=True)
 pack = dict(type='PackDetInputs', meta_keys=meta_keys)
 
-# Defects have no upright position: every mirror image is as likely.
-flip = dict(
-    type='RandomFlip',
-    prob=[0.25, 0.25, 0.25],
-    direction=['horizontal', 'vertical', 'diagonal'],
-)
+# Surfaces have no upright position: all eight orientations are as likely.
+orientation = [
+    dict(
+        type='RandomFlip',
+        prob=[0.25, 0.25, 0.25],
+        direction=['horizontal', 'vertical', 'diagonal'],
+    ),
+    dict(type='mmdsym.RandomTranspose', prob=0.5),
+]
 rescale = [
     dict(type='RandomResize', scale='{image_size}', ratio_range=(0.85, 1.25), keep_ratio=True),
     dict(type='RandomCrop', crop_size='{image_size}', allow_negative_crop=True),
@@ -35,19 +38,19 @@ clean_boxes = dict(type='FilterAnnotations', min_gt_bbox_wh=(2, 2), keep_empty=F
 supervised_views = [
     load_image,
     load_boxes,
-    flip,
+    *orientation,
     *rescale,
     dict(type='PhotoMetricDistortion', brightness_delta=24, contrast_range=(0.7, 1.3)),
     clean_boxes,
 ]
 weak_view = [
     dict(type='Resize', scale='{image_size}', keep_ratio=True),
-    flip,
+    *orientation,
     dict(type='Pad', size='{image_size}', pad_val=dict(img=(114, 114, 114))),
     pack,
 ]
 strong_view = [
-    flip,
+    *orientation,
     *rescale,
     dict(type='PhotoMetricDistortion', brightness_delta=48, contrast_range=(0.5, 1.5)),
     dict(type='RandomErasing', n_patches=(1, 4), ratio=(0.02, 0.15)),

@@ -22,9 +22,7 @@ model = dict(
         num_outs=4,
     ),
     backbone=dict(out_indices=(1, 2, 3)),
-    encoder=dict(
-        num_layers=6, layer_cfg=dict(self_attn_cfg=attention, ffn_cfg=feed_forward)
-    ),
+    encoder=dict(num_layers=6, layer_cfg=dict(self_attn_cfg=attention, ffn_cfg=feed_forward)),
     decoder=dict(
         num_layers=6,
         return_intermediate=True,
@@ -41,9 +39,7 @@ model = dict(
         type='DeformableDETRHead',
         num_classes=1,
         sync_cls_avg_factor=True,
-        loss_cls=dict(
-            type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0
-        ),
+        loss_cls=dict(type='FocalLoss', use_sigmoid=True, gamma=2.0, alpha=0.25, loss_weight=2.0),
         loss_bbox=dict(type='L1Loss', loss_weight=5.0),
         loss_iou=dict(type='GIoULoss', loss_weight=2.0),
     ),

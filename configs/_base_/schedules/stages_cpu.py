@@ -1,4 +1,4 @@
-"""Stages and learning rate for a laptop CPU: 2,400 iterations of 8 labelled images.
+"""Stages and learning rate for a laptop CPU: 1,800 iterations of 8 labelled images.
 
 burn_in learns from labels alone; joint adds the teacher's pseudo-labels, ramped; refine trusts
 only the surest of them and at last learns from the calibration images too.
@@ -8,19 +8,19 @@ _base_ = 'adamw.py'
 
 train_cfg = dict(
     type='mmdsym.StagedTrainLoop',
-    val_interval=800,
+    val_interval=600,
     stages=dict(
-        burn_in=dict(begin=0, end=900, images=dict(labelled=8)),
+        burn_in=dict(begin=0, end=700, images=dict(labelled=8)),
         joint=dict(
-            begin=900,
-            end=2000,
+            begin=700,
+            end=1500,
             images=dict(labelled=8, unlabelled=8),
             loss_weights=dict(unlabelled=dict(start=0.0, end=1.0, iterations=200)),
             thresholds=dict(target_precision=0.8),
         ),
         refine=dict(
-            begin=2000,
-            end=2400,
+            begin=1500,
+            end=1800,
             images=dict(labelled=7, calibration=1, unlabelled=8),
             thresholds=dict(target_precision=0.85),
         ),
@@ -28,7 +28,5 @@ train_cfg = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(
-        type='CosineAnnealingLR', eta_min_ratio=0.02, by_epoch=False, begin=100, end='refine'
-    ),
+    dict(type='CosineAnnealingLR', eta_min_ratio=0.02, by_epoch=False, begin=100, end='refine'),
 ]
