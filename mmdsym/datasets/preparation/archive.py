@@ -6,6 +6,7 @@ import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -22,6 +23,14 @@ MAX_RATIO = 200
 
 RATIO_COUNTS_FROM = 2**28
 CHUNK = 2**20
+UNPACKING_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+)
 
 
 @contextmanager
@@ -57,11 +66,11 @@ def extract(archive: Path, folder: Path) -> None:
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            entries = [entry for entry in opened.infolist() if not entry.is_dir()]
+            entries = [entry for entry in opened.infolist() if not entry.filename.endswith('/')]
             check_entries(archive, entries, shutil.disk_usage(folder).free)
-            for entry in tqdm(entries, desc='unpacking', unit='file'):
+            for entry in tqdm(entries, desc='unpacking', unit='file', disable=None):
                 _extract_entry(opened, entry, folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError) as error:
+    except UNPACKING_ERRORS as error:
         raise UserError(f'{archive} cannot be unpacked ({error}); get it anew') from error
 
 

@@ -8,7 +8,7 @@ from pathlib import Path, PureWindowsPath
 from mmdsym.datasets.preparation.records import Source, SourceImage
 from mmdsym.datasets.preparation.sources import neu
 from mmdsym.datasets.preparation.sources.files import IMAGE_SUFFIXES
-from mmdsym.datasets.preparation.splitting import stratified_order
+from mmdsym.datasets.preparation.splitting import hold_out
 from mmdsym.errors import UserError
 
 
@@ -91,9 +91,7 @@ def _assign_default(source: Source, val_fraction: float) -> None:
 
 def _hold_out(source: Source, images: Sequence[SourceImage], val_fraction: float) -> None:
     annotated = [image for image in images if image.annotation is not None]
-    ordered = stratified_order(annotated, 0, 'validation')
-    count = max(1, round(val_fraction * len(annotated)))
-    held_out = {image.name for image in ordered[:count]}
+    held_out = {image.name for image in hold_out(annotated, val_fraction, 0, 'validation')}
     for image in images:
         image.split = 'val' if image.name in held_out else 'train'
     source.notes.append(

@@ -39,7 +39,7 @@ def inspect(source: Source) -> list[Problem]:
     """
     problems = list(source.problems)
     everything = source.images + source.unlabelled
-    for image in tqdm(everything, desc='checking images', unit='image'):
+    for image in tqdm(everything, desc='checking images', unit='image', disable=None):
         damage = measure(image)
         if damage:
             problems.append(

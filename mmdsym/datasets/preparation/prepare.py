@@ -12,7 +12,7 @@ from mmdsym.datasets.preparation.cocojson import CocoDocuments
 from mmdsym.datasets.preparation.inspection import inspect
 from mmdsym.datasets.preparation.mending import mend, refuse
 from mmdsym.datasets.preparation.records import Source, SourceImage
-from mmdsym.datasets.preparation.splitting import choose_calibration, choose_labelled
+from mmdsym.datasets.preparation.splitting import choose_labelled, hold_out
 from mmdsym.datasets.preparation.writing import FileCopy, write_data_set
 from mmdsym.errors import UserError
 
@@ -114,8 +114,8 @@ def choose_subsets(source: Source, choices: Choices) -> dict[str, Subset]:
 def _complete(
     source: Source, labelled: list[SourceImage], calibration_fraction: float, seed: int
 ) -> Subset:
-    calibration = choose_calibration(labelled, calibration_fraction, seed)
-    held_out = {image.name for image in calibration}
+    calibration = hold_out(labelled, calibration_fraction, seed, 'calibration')
+    calibrating = {image.name for image in calibration}
     known = {image.name for image in labelled}
     rest = [image for image in source.in_split('train') if image.name not in known]
     unlabelled = rest + source.unlabelled
@@ -124,7 +124,7 @@ def _complete(
         unlabelled = source.in_split('train')
     return {
         'labelled': labelled,
-        'burn_in': [image for image in labelled if image.name not in held_out],
+        'burn_in': [image for image in labelled if image.name not in calibrating],
         'calibration': calibration,
         'unlabelled': unlabelled,
     }

@@ -33,16 +33,18 @@ def strata_of(images: Sequence[SourceImage]) -> dict[str, str]:
     return {image.name: image.stratum or rarest(image) for image in images}
 
 
-def stratified_order(images: Sequence[SourceImage], seed: int, purpose: str) -> list[SourceImage]:
+def stratified_order(
+    images: Sequence[SourceImage], seed: int, purpose: str
+) -> tuple[list[SourceImage], int]:
     """Orders images so that every beginning of the list is stratified.
-
-    The list starts with images that together show every class, so the choice of its first
-    images, if there are at least as many as classes, misses none.
 
     Args:
         images: Images to order.
         seed: Another seed gives another order.
         purpose: Keeps choices for different purposes independent of each other.
+
+    Returns:
+        The ordered images, and how many of the first ones it takes to show every class.
     """
     strata: dict[str, list[SourceImage]] = defaultdict(list)
     stratum_of = strata_of(images)
@@ -56,7 +58,7 @@ def stratified_order(images: Sequence[SourceImage], seed: int, purpose: str) -> 
     ordered = sorted(images, key=lambda i: (place[i.name], i.name))
     cover = _cover_every_class(ordered, stratum_of)
     covering = {image.name for image in cover}
-    return cover + [image for image in ordered if image.name not in covering]
+    return cover + [image for image in ordered if image.name not in covering], len(cover)
 
 
 def choose_labelled(images: Sequence[SourceImage], fraction: float, seed: int) -> list[SourceImage]:
@@ -70,26 +72,26 @@ def choose_labelled(images: Sequence[SourceImage], fraction: float, seed: int) -
         fraction: Share of them, in (0, 1].
         seed: Another seed gives another choice.
     """
-    ordered = stratified_order(images, seed, 'labelled')
-    cover = _cover_every_class(ordered, strata_of(images))
-    return ordered[: max(round(fraction * len(images)), len(cover))]
+    ordered, covering = stratified_order(images, seed, 'labelled')
+    return ordered[: max(round(fraction * len(images)), covering)]
 
 
-def choose_calibration(
-    labelled: Sequence[SourceImage], fraction: float, seed: int
+def hold_out(
+    images: Sequence[SourceImage], fraction: float, seed: int, purpose: str
 ) -> list[SourceImage]:
-    """Chooses labelled images to hold out of burn-in, for choosing thresholds.
+    """Chooses images to keep from training: for validation, or for choosing thresholds.
 
-    Every class with two or more labelled images has one here, and keeps one outside wherever both
-    can be had.
+    Every class with two or more images has one here, and keeps one outside wherever both can be
+    had.
 
     Args:
-        labelled: The labelled images.
+        images: The images to choose from.
         fraction: Share of them, in (0, 1).
         seed: Another seed gives another choice.
+        purpose: Such as `'calibration'`; another purpose gives another choice.
     """
-    ordered = stratified_order(labelled, seed, 'calibration')
-    remaining = Counter(label for image in labelled for label in image.labels)
+    ordered, _ = stratified_order(images, seed, purpose)
+    remaining = Counter(label for image in images for label in image.labels)
     wanted = sorted(
         (label for label in remaining if remaining[label] >= 2),
         key=lambda label: (remaining[label], label),
@@ -108,7 +110,7 @@ def choose_calibration(
             candidates = [image for image in ordered if label in image.labels]
             take(next((image for image in candidates if spares(image)), candidates[0]))
     for image in ordered:
-        if len(chosen) >= round(fraction * len(labelled)):
+        if len(chosen) >= round(fraction * len(images)):
             break
         if image.name not in chosen and spares(image):
             take(image)

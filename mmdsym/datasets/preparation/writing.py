@@ -67,39 +67,44 @@ def write_data_set(plan: Plan, target: Path, force: bool = False) -> bool:
     return True
 
 
-def differences(plan: Plan, target: Path) -> list[str]:
-    """How an existing folder differs from the plan, one entry per file; empty when it does not."""
+def differences(plan: Plan, target: Path) -> dict[str, list[str]]:
+    """What writing the plan would do to an existing folder.
+
+    Returns:
+        The paths that would be `removed`, `added` and `changed`; empty when none would.
+    """
     present = {
         path.relative_to(target).as_posix()
         for path in target.rglob('*')
         if path.is_file() and path.relative_to(target).parts[0] in OWN_ENTRIES
     }
-    changes = [f'{name} (would be removed)' for name in sorted(present - set(plan))]
-    for name in sorted(plan):
-        if name not in present:
-            changes.append(f'{name} (would be added)')
-        elif _hash_file(target / name) != _hash_planned(plan[name]):
-            changes.append(f'{name} (would change)')
-    return changes
+    shared = sorted(present & set(plan))
+    changes = {
+        'removed': sorted(present - set(plan)),
+        'added': sorted(set(plan) - present),
+        'changed': [n for n in shared if _hash_file(target / n) != _hash_planned(plan[n])],
+    }
+    return {kind: names for kind, names in changes.items() if names}
 
 
-def _refuse_to_lose(target: Path, changes: list[str], force: bool) -> None:
+def _refuse_to_lose(target: Path, changes: Mapping[str, list[str]], force: bool) -> None:
     foreign = sorted(path.name for path in target.iterdir() if path.name not in OWN_ENTRIES)
     if foreign:
         raise UserError(
             f'{target} holds files that were not written by this tool ({_shorten(foreign)}); '
             'move them away or choose another --name'
         )
+    summary = '; '.join(f'{len(n)} files {kind} ({_shorten(n)})' for kind, n in changes.items())
     if not force:
         raise UserError(
-            f'{target} already holds another data set: {_shorten(changes)}; '
+            f'{target} already holds another data set, which this would replace: {summary}; '
             'choose another --name, or replace it with --force'
         )
-    print(f'replacing {target}: {_shorten(changes)}')
+    print(f'replacing {target}: {summary}')
 
 
 def _build(plan: Plan, folder: Path) -> None:
-    for name, content in tqdm(sorted(plan.items()), desc='writing', unit='file'):
+    for name, content in tqdm(sorted(plan.items()), desc='writing', unit='file', disable=None):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(content, bytes):
@@ -154,6 +159,6 @@ def _hash_planned(content: bytes | FileCopy) -> str:
     return content.sha256 if isinstance(content, FileCopy) else hashlib.sha256(content).hexdigest()
 
 
-def _shorten(entries: list[str], limit: int = 5) -> str:
+def _shorten(entries: list[str], limit: int = 3) -> str:
     rest = len(entries) - limit
     return ', '.join(entries[:limit]) + (f' and {rest} more' if rest > 0 else '')

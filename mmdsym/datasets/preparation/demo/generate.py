@@ -21,6 +21,9 @@ CLASSES = list(PAINTERS)
 VISIBLE = 12
 """Grey levels of 255 by which a pixel must change to count as part of a defect."""
 
+MIN_CONTRAST = 1.6
+"""How much stronger a defect must be, on average, than the grain of its surface."""
+
 MIN_SIDE = 6
 MIN_PIXELS = 40
 MAX_OVERLAP = 0.1
@@ -99,7 +102,7 @@ def open_demo(count: int, scratch: Path, size: int = 200, seed: int = 0) -> Iter
     scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix='.demo-', dir=scratch) as folder:
         source = Source('demo', Path(folder), list(CLASSES), [])
-        for index in tqdm(range(count), desc='generating', unit='image'):
+        for index in tqdm(range(count), desc='generating', unit='image', disable=None):
             source.images.append(_save(index, make_image(index, seed, size), Path(folder)))
         source.notes.append('Generated images; real steel looks different in many ways.')
         yield source
@@ -119,13 +122,19 @@ def _add_defect(rng: np.random.Generator, image: DemoImage, kind: str) -> None:
     for _ in range(ATTEMPTS):
         after = _to_grey(before + PAINTERS[kind](rng, len(before)))
         bounds = visible_bounds(before, after)
-        if bounds is None:
+        if bounds is None or not _stands_out(image.surface, before, after):
             continue
         box = Box(*bounds, label=kind)
         if all(_overlap(box, other) <= MAX_OVERLAP for other in image.boxes):
             image.stages.append(after)
             image.boxes.append(box)
             return
+
+
+def _stands_out(surface: np.ndarray, before: np.ndarray, after: np.ndarray) -> bool:
+    change = np.abs(after.astype(int) - before)
+    grain = np.diff(surface.astype(int), axis=0).std() + np.diff(surface.astype(int)).std()
+    return change[change >= VISIBLE].mean() >= MIN_CONTRAST * grain / 2
 
 
 def _overlap(one: Box, other: Box) -> float:

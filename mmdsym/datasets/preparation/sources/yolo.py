@@ -25,7 +25,8 @@ from mmdsym.datasets.preparation.sources.files import (
 from mmdsym.datasets.preparation.sources.xml import UNREADABLE_CURE, missing_image
 from mmdsym.errors import UserError
 
-NOT_LABELS = frozenset({'classes', 'train', 'val', 'valid', 'test', 'obj', 'predefined_classes'})
+CLASS_LISTS = frozenset({'classes', 'predefined_classes'})
+NOT_LABELS = CLASS_LISTS | {'train', 'val', 'valid', 'test', 'readme', 'readme.roboflow'}
 
 
 def is_yolo(root: Path) -> bool:
@@ -72,7 +73,7 @@ def read_class_names(root: Path) -> list[str]:
         if names:
             return names
     for path in list_files(root, {'.txt', '.names'}):
-        if path.name.lower() in ('classes.txt', 'obj.names', 'predefined_classes.txt'):
+        if path.stem.lower() in CLASS_LISTS or path.name.lower() == 'obj.names':
             return [line.strip() for line in path.read_text('utf-8').split('\n') if line.strip()]
     return []
 
@@ -127,11 +128,9 @@ def _unreadable(image: SourceImage, reason: str) -> Problem:
 def _label_files(root: Path) -> list[Path]:
     files = list_files(root, {'.txt'})
     in_labels = [path for path in files if 'labels' in path.relative_to(root).parts[:-1]]
-    return [
-        path
-        for path in in_labels or files
-        if path.stem.lower() not in NOT_LABELS and not path.stem.lower().startswith('readme')
-    ]
+    if in_labels:
+        return [path for path in in_labels if path.stem.lower() not in CLASS_LISTS]
+    return [path for path in files if path.stem.lower() not in NOT_LABELS]
 
 
 def _in_labels_folder(image: Path, root: Path) -> Path:
