@@ -275,6 +275,7 @@ PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {
 """
 CUDABIND = """#include "pytorch_cpp_helper.hpp"
 /* a comment; with { brackets ( */
+typedef enum { SUM = 0, MEAN = 1 } reduce_t;
 Tensor NMSLauncher(Tensor boxes);
 Tensor nms_cuda(Tensor boxes) {
   if (true) { return NMSLauncher(boxes); }
@@ -326,6 +327,7 @@ def test_only_the_named_operators_stay(source):
     cuda = (folder / 'cuda' / 'cudabind.cpp').read_text()
     assert 'REGISTER_DEVICE_IMPL(nms_impl, CUDA, nms_cuda);' in cuda
     assert 'NMSLauncher(boxes);' in cuda
+    assert 'typedef enum { SUM = 0, MEAN = 1 } reduce_t;' in cuda
     assert 'REGISTER_DEVICE_IMPL(knn_forward_impl' not in cuda
     assert 'KNNLauncher(xyz);' not in cuda
 

@@ -209,6 +209,13 @@ def test_after_an_interruption_it_goes_on(machine, step):
     assert machine.run()[1] == []
 
 
+def test_an_environment_that_was_hardly_begun_is_made_anew(machine):
+    assert machine.run(fail='-m venv*')[0].returncode == 2
+    result, calls = machine.run()
+    assert result.returncode == 0, result.stderr
+    assert count(calls, '-m venv') == 1
+
+
 def test_a_changed_lock_rebuilds(machine):
     machine.run()
     (machine.venv / 'stale').touch()

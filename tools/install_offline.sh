@@ -143,11 +143,14 @@ make_venv() {
     fail "$venv exists but was not made by this script: move it away, or name another place with" \
       "--venv."
   fi
-  if [[ ! -f $started ]]; then
+  if [[ ! -f $started ]] || ! "$venv/bin/python" -c '' 2>/dev/null; then
     say "Making a virtual environment in $venv."
+    rm -rf "$venv"
+    # The mark comes first: an interrupted environment must be known as one of this script.
+    mkdir -p "$venv"
+    touch "$started"
     # Its pip comes from the bundle, so ensurepip, which some systems lack, is not needed.
     "$python" -m venv --without-pip "$venv"
-    touch "$started"
   fi
 }
 

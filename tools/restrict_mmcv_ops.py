@@ -17,6 +17,7 @@ BINDING = re.compile(r'm\.def\(\s*"(?P<name>\w+)",\s*&(?P<function>\w+)[^;]*;')
 REGISTRATION = re.compile(
     r'REGISTER_DEVICE_IMPL\(\s*(?P<implementation>\w+),\s*CUDA,\s*(?P<function>\w+)\s*\)'
 )
+FUNCTION_DEFINITION = re.compile(r'[^({]*?(?P<name>\w+)\s*\([^{]*\)\s*\{[\s\S]*\}\s*$')
 # Names that users know, where the source file has another one.
 ALIASES = {
     'sigmoid_focal_loss': 'focal_loss',
@@ -75,8 +76,7 @@ def defined_functions(code: str) -> set[str]:
     return {
         match['name']
         for statement in top_level_statements(code)
-        if statement.rstrip().endswith('}')
-        and (match := re.search(r'(?P<name>\w+)\s*\(', strip_preprocessor(statement)))
+        if (match := FUNCTION_DEFINITION.match(strip_preprocessor(statement)))
     }
 
 
@@ -132,9 +132,9 @@ def is_kept(statement: str, defined: set[str], registered: set[str]) -> bool:
     """Tells whether a statement of the CUDA bindings is still needed."""
     if match := REGISTRATION.search(statement):
         return match['implementation'] in defined
-    if statement.rstrip().endswith('}'):
-        return bool(defined_functions(statement) & registered)
-    # Declarations without a use do no harm, and includes are needed.
+    if functions := defined_functions(statement):
+        return bool(functions & registered)
+    # Declarations without a use do no harm, includes and types are needed.
     return True
 
 

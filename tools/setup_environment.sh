@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment with everything that mmdsym needs, or finds it made already.
+# Makes the virtual environment with everything that mmdsym needs on Linux, or finds it made.
 #
 #   bash tools/setup_environment.sh
 #
@@ -74,22 +74,24 @@ check_place() {
 }
 
 make_venv() {
-  if [[ -f $started ]] && { ! holds "$started" || ! "$python" -c '' 2>/dev/null; }; then
-    say "The pins have changed (or Python has): rebuilding $venv."
-    rm -rf "$venv"
-  fi
-  if [[ ! -f $started ]]; then
-    local base
-    base=$(find_python)
-    say "Making a virtual environment with $("$base" -V) in $venv."
-    "$base" -m venv "$venv" ||
-      fail "$base cannot make a virtual environment: install its venv package (on Debian and" \
-        "Ubuntu python3.11-venv)."
-    fingerprint >"$started"
-  else
+  if [[ -f $started ]] && holds "$started" && "$python" -m pip --version >/dev/null 2>&1; then
     say "Going on where the last set-up stopped."
     "$python" tools/mend_packages.py
+    return
   fi
+  if [[ -f $started ]]; then
+    say "$venv is of other pins, or was not completed: making it anew."
+    rm -rf "$venv"
+  fi
+  local base
+  base=$(find_python)
+  say "Making a virtual environment with $("$base" -V) in $venv."
+  # The mark comes first: an interrupted environment must be known as one of this script.
+  mkdir -p "$venv"
+  fingerprint >"$started"
+  "$base" -m venv "$venv" ||
+    fail "$base cannot make a virtual environment: install its venv package (on Debian and" \
+      "Ubuntu python3.11-venv)."
 }
 
 # --- the packages -----------------------------------------------------------------------------
@@ -124,7 +126,7 @@ PROOF
 }
 
 wanted_devices() {
-  "$python" - <<'DEVICES'
+  "$python" - 2>/dev/null <<'DEVICES'
 import torch
 from torch.utils.cpp_extension import CUDA_HOME
 
