@@ -8,14 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
 # A busy machine is slow: how long an example takes says nothing about whether it is right.
 settings.register_profile('patient', deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile('patient')
-torch.set_num_threads(2)
 warnings.filterwarnings('ignore', message='pkg_resources is deprecated')
 
 REPOSITORY = Path(__file__).resolve().parents[1]

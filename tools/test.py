@@ -28,9 +28,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', metavar='PICKLE', help='also save the predictions')
     parser.add_argument('--show-dir', metavar='FOLDER', help='also draw the predictions')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    parser.add_argument(
-        '--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none'
-    )
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))

@@ -7,9 +7,11 @@ from .calibration import (
     judge_detections,
     keep_thresholds,
 )
+from .defect_metric import DefectMetric
 
 __all__ = [
     'KEEP_NOTHING',
+    'DefectMetric',
     'JudgedDetections',
     'cover_thresholds',
     'judge_detections',

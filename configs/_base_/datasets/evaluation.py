@@ -16,10 +16,9 @@ val_dataloader = dict(
     ),
 )
 val_evaluator = dict(
-    type='CocoMetric',
+    type='mmdsym.DefectMetric',
     ann_file='{data_root}annotations/val.json',
     metric='bbox',
-    classwise=True,
 )
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
