@@ -24,9 +24,19 @@ def exit_on_user_error(main: Callable[..., None]) -> Callable[..., None]:
         try:
             main(*args, **kwargs)
         except UserError as error:
-            _exit_with(str(error))
+            _exit_with(own_words(error))
 
     return guarded
+
+
+def own_words(error: UserError) -> str:
+    """Returns the sentence of an error without what was wrapped around it on its way.
+
+    A data loader's worker hands its error on with the whole traceback as message; the sentence is
+    its last line, behind the name of the class.
+    """
+    last = str(error).strip().splitlines()[-1]
+    return last.removeprefix(f'{UserError.__module__}.{UserError.__name__}: ')
 
 
 def _exit_with(message: str) -> NoReturn:

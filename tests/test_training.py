@@ -10,7 +10,7 @@ import torch
 from mmengine.registry import RUNNERS, DefaultScope
 
 from mmdsym.engine import DSYMRunner
-from mmdsym.errors import UserError
+from mmdsym.errors import UserError, own_words
 
 STAGES = dict(
     burn_in=dict(begin=0, end=3, images=dict(labelled=2)),
@@ -140,14 +140,17 @@ def test_a_torn_checkpoint_and_a_missing_one_are_named(tiny_run, tmp_path):
         tiny_run(tmp_path / 'b', load_from=str(tmp_path / 'missing.pth')).train()
 
 
-def test_an_image_that_cannot_be_read_is_named(tiny_run, tiny_data, tmp_path):
+@pytest.mark.parametrize('workers', [0, 1])
+def test_an_image_that_cannot_be_read_is_named(tiny_run, tiny_data, tmp_path, workers):
     data = tmp_path / 'data'
     shutil.copytree(tiny_data, data)
     for path in (data / 'images').glob('00[0-3].png'):
         path.write_bytes(path.read_bytes()[:40])
-    runner = tiny_run(data_root=f'{data}/')
-    with pytest.raises(UserError, match=r'image .*00\d.png cannot be read.*--fix.*--resume'):
+    runner = tiny_run(data_root=f'{data}/', **{'train_dataloader.num_workers': workers})
+    with pytest.raises(UserError) as caught:
         runner.train()
+    sentence = r'image .*00\d.png cannot be read.*--fix.*--resume'
+    assert re.fullmatch(sentence + '.*', own_words(caught.value))
 
 
 def test_a_joint_stage_without_thresholds_is_refused(tiny_run):

@@ -15,10 +15,9 @@ import tempfile
 from pathlib import Path
 
 import torch
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
 import mmdsym
+from mmdsym.command_line import build_runner
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.trained_run import TrainedRun, load_run
 
@@ -48,8 +47,7 @@ def evaluate(run: TrainedRun, network: str | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         cfg.experiment_name = f'{run.config_path.stem}_{network}_{Path(folder).name}'
-        runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-        metrics = runner.test()
+        metrics = build_runner(cfg).test()
     return {name: round(float(value), 4) for name, value in metrics.items()}
 
 
@@ -102,9 +100,27 @@ def describe(work_dir: Path, trained_by: str) -> dict:
     }
 
 
+def as_markdown(results: dict) -> str:
+    """Returns a table with a row for each network of each run, AP@0.5 in per cent."""
+    classes = [
+        name.removeprefix('AP50/')
+        for name in next(iter(results['runs'][0]['metrics'].values()))
+        if name.startswith('AP50/')
+    ]
+    columns = ['config', 'network', 'split', 'seed', 'iterations', 'hours', 'mAP@0.5', *classes]
+    rows = [columns, ['---'] * len(columns)]
+    for run in results['runs']:
+        for network, metrics in run['metrics'].items():
+            values = [metrics['coco/bbox_mAP_50'], *(metrics[f'AP50/{name}'] for name in classes)]
+            facts = [run['config'].removesuffix('.py'), network, run['split'], run['seed']]
+            facts += [run['iterations'], f'{run["training_hours"]:.2f}']
+            rows.append([*map(str, facts), *(f'{100 * value:.1f}' for value in values)])
+    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+
+
 @exit_on_user_error
 def main() -> None:
-    """Writes the json."""
+    """Writes the json, and prints it as a table."""
     args = parse_args()
     if args.out.exists() and not args.force:
         raise UserError(f'{args.out} exists: choose another --out, or --force to replace it.')
@@ -118,7 +134,7 @@ def main() -> None:
     temporary = args.out.with_suffix('.partial')
     temporary.write_text(json.dumps(results, indent=1) + '\n')
     os.replace(temporary, args.out)
-    print(f'{args.out} holds {len(args.work_dirs)} runs.')
+    print(as_markdown(results))
 
 
 if __name__ == '__main__':

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
-from mmengine.config import Config, DictAction
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.config import Config
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
+from mmdsym.command_line import add_run_arguments, build_runner, read_config
 from mmdsym.errors import UserError, exit_on_user_error
 
 
@@ -24,15 +21,10 @@ def parse_args() -> argparse.Namespace:
         choices=['teacher', 'student'],
         help='network of a DSYM checkpoint; by default what the config says, the teacher',
     )
-    parser.add_argument('--work-dir', help='where the metrics go')
     parser.add_argument('--out', metavar='PICKLE', help='also save the predictions')
     parser.add_argument('--show-dir', metavar='FOLDER', help='also draw the predictions')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
-    args = parser.parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    return args
+    add_run_arguments(parser)
+    return parser.parse_args()
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -41,13 +33,7 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UserError: The config is missing, or has no teacher and student to choose from.
     """
-    if not Path(args.config).is_file():
-        raise UserError(f'there is no config {args.config}: see the folder configs/.')
-    cfg = Config.fromfile(args.config)
-    cfg.launcher = args.launcher
-    cfg.merge_from_dict(args.cfg_options or {})
-    default = Path('work_dirs') / Path(args.config).stem
-    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(default)
+    cfg = read_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.which:
         if 'detector' not in cfg.model:
@@ -68,9 +54,7 @@ def load_config(args: argparse.Namespace) -> Config:
 @exit_on_user_error
 def main() -> None:
     """Tests."""
-    cfg = load_config(parse_args())
-    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.test()
+    build_runner(load_config(parse_args())).test()
 
 
 if __name__ == '__main__':
