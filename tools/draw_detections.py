@@ -36,6 +36,7 @@ def main() -> None:
     from mmdsym.visualization import draw_detections
 
     checkpoint, config = _checkpoint_and_config(arguments)
+    replaces = arguments.out is not None and Path(arguments.out).exists()
     sheet = draw_detections(
         load_run(checkpoint, config),
         out=arguments.out,
@@ -45,7 +46,8 @@ def main() -> None:
         score_threshold=arguments.score_threshold,
     )
     print(sheet.title)
-    print(f'{sheet.detections} detections on {sheet.images} images: {sheet.path}')
+    replaced = ' (replaced)' if replaces else ''
+    print(f'{sheet.detections} detections on {sheet.images} images: {sheet.path}{replaced}')
 
 
 def _checkpoint_and_config(arguments: argparse.Namespace) -> tuple[Path, Path | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -34,7 +35,8 @@ def load_config(args: argparse.Namespace) -> Config:
     """Returns the config with what the command line says merged in.
 
     Raises:
-        UserError: The config file is missing, or --auto-scale-lr has nothing to scale by.
+        UserError: The config file is missing, the work folder holds another run, or
+            --auto-scale-lr has nothing to scale by.
     """
     cfg = read_config(args)
     if args.amp:
@@ -47,6 +49,11 @@ def load_config(args: argparse.Namespace) -> Config:
                 'auto_scale_lr = dict(base_batch_size=...).'
             )
         cfg.auto_scale_lr.enable = True
+    if not args.resume and (Path(cfg.work_dir) / 'last_checkpoint').exists():
+        raise UserError(
+            f'{cfg.work_dir} holds the checkpoints of an earlier run: go on with --resume, name '
+            'another --work-dir, or remove it.'
+        )
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
