@@ -9,7 +9,6 @@ from mmengine.runner import Runner
 from torch.utils.data import DataLoader
 
 from mmdsym.evaluation import (
-    KEEP_NOTHING,
     JudgedDetections,
     cover_thresholds,
     judge_detections,
@@ -95,7 +94,7 @@ class ThresholdCalibrationHook(Hook):
         classes = runner.train_dataloader.dataset.metainfo['classes']
         keep, drop = model.keep_thresholds.tolist(), model.drop_thresholds.tolist()
         values = ', '.join(
-            f'{name} {low:.2f}/{high:.2f}' if high < KEEP_NOTHING else f'{name} none kept'
+            f'{name} {low:.2f}/{high:.2f}' if high <= 1 else f'{name} none kept'
             for name, low, high in zip(classes, drop, keep, strict=True)
         )
         runner.logger.info(
