@@ -131,6 +131,17 @@ def test_a_checkpoint_of_another_detector_is_refused(tiny_run, tmp_path):
         tiny_run(tmp_path / 'test', load_from=str(path)).test()
 
 
+def test_a_checkpoint_with_other_classes_may_start_a_run_but_not_be_tested(tiny_run, tmp_path):
+    runner = tiny_run(tmp_path / 'first')
+    state = runner.model.student.state_dict()
+    state['bbox_head.atss_cls.weight'] = torch.zeros(9, 96, 3, 3)
+    path = tmp_path / 'other_classes.pth'
+    torch.save({'state_dict': state, 'meta': {}}, path)
+    tiny_run(tmp_path / 'start', load_from=str(path)).load_checkpoint(str(path))
+    with pytest.raises(UserError, match=r'9\d% of its tensors fit.*atss_cls.weight'):
+        tiny_run(tmp_path / 'test', load_from=str(path)).test()
+
+
 def test_a_torn_checkpoint_and_a_missing_one_are_named(tiny_run, tmp_path):
     path = tmp_path / 'torn.pth'
     path.write_bytes(b'PK\x03\x04 not all of it')

@@ -31,6 +31,19 @@ class DSYMRunner(Runner):
         """
         return super().from_cfg(complete_config(cfg))
 
+    # Whether the runner was asked to evaluate, where every tensor has to fit.
+    _evaluates = False
+
+    def test(self) -> dict[str, float]:
+        """Evaluates on the test data."""
+        self._evaluates = True
+        return super().test()
+
+    def val(self) -> dict[str, float]:
+        """Evaluates on the validation data."""
+        self._evaluates = True
+        return super().val()
+
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Loads a checkpoint, unless it belongs to another detector.
 
@@ -54,7 +67,7 @@ class DSYMRunner(Runner):
                 'checkpoint of MMEngine, so use another one.'
             ) from None
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        needed = 1.0 if self._resume or self._train_loop is None else 0.5
+        needed = 1.0 if self._resume or self._evaluates else 0.5
         wrong, share = misfits(model.state_dict(), checkpoint.get('state_dict', checkpoint))
         if share < needed:
             raise UserError(
