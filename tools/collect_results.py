@@ -47,6 +47,8 @@ def evaluate(run: TrainedRun, network: str | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         cfg.experiment_name = f'{run.config_path.stem}_{network}_{Path(folder).name}'
+        # A visualizer of its own: one that writes into the folder of the run before would fail.
+        cfg.visualizer = dict(type='Visualizer', name=cfg.experiment_name)
         metrics = build_runner(cfg).test()
     return {name: round(float(value), 4) for name, value in metrics.items()}
 
@@ -103,15 +105,15 @@ def describe(work_dir: Path, trained_by: str) -> dict:
 def as_markdown(results: dict) -> str:
     """Returns a table with a row for each network of each run, AP@0.5 in per cent."""
     classes = [
-        name.removeprefix('AP50/')
+        name.removeprefix('coco/AP50/')
         for name in next(iter(results['runs'][0]['metrics'].values()))
-        if name.startswith('AP50/')
+        if name.startswith('coco/AP50/')
     ]
     columns = ['config', 'network', 'split', 'seed', 'iterations', 'hours', 'mAP@0.5', *classes]
     rows = [columns, ['---'] * len(columns)]
     for run in results['runs']:
         for network, metrics in run['metrics'].items():
-            values = [metrics['coco/bbox_mAP_50'], *(metrics[f'AP50/{name}'] for name in classes)]
+            values = [metrics['coco/bbox_mAP_50'], *(metrics[f'coco/AP50/{name}'] for name in classes)]
             facts = [run['config'].removesuffix('.py'), network, run['split'], run['seed']]
             facts += [run['iterations'], f'{run["training_hours"]:.2f}']
             rows.append([*map(str, facts), *(f'{100 * value:.1f}' for value in values)])
