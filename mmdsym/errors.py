@@ -35,8 +35,11 @@ def own_words(error: UserError) -> str:
     A data loader's worker hands its error on with the whole traceback as message; the sentence is
     its last line, behind the name of the class.
     """
-    last = str(error).strip().splitlines()[-1]
-    return last.removeprefix(f'{UserError.__module__}.{UserError.__name__}: ')
+    message = str(error).strip()
+    if not message.startswith(f'Caught {UserError.__name__} in DataLoader worker'):
+        return message
+    name = f'{UserError.__module__}.{UserError.__name__}: '
+    return message.splitlines()[-1].removeprefix(name)
 
 
 def _exit_with(message: str) -> NoReturn:

@@ -40,6 +40,7 @@ def build(cfg, **options) -> DSYMDetector:
     cfg.model.update(options)
     init_default_scope('mmdet')
     model = MODELS.build(cfg.model)
+    model.init_weights()
     model.train()
     return model
 

@@ -16,12 +16,13 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -64,10 +65,10 @@ def random_samples(batch: int, size: int) -> list[DetDataSample]:
     return samples
 
 
-def build(model_config: dict, frozen_stages: int, channels_last: bool) -> nn.Module:
+def build(model_config: ConfigDict, frozen_stages: int, channels_last: bool) -> nn.Module:
     """Returns the detector in one variant, in training mode."""
-    config = {**model_config, 'backbone': {**model_config['backbone'], 'pretrained': None}}
-    config['backbone']['frozen_stages'] = frozen_stages
+    config = deepcopy(model_config)
+    config.backbone.update(pretrained=None, frozen_stages=frozen_stages)
     model = MODELS.build(config).train()
     if channels_last:
         model.to(memory_format=torch.channels_last)
@@ -130,20 +131,19 @@ def main() -> None:
     """Measures and prints."""
     args = parse_args()
     cfg = Config.fromfile(args.config)
-    model_config = cfg.model.to_dict()
-    if model_config.get('backbone', {}).get('type') != 'mmdsym.TimmBackbone':
+    if cfg.model.get('backbone', {}).get('type') != 'mmdsym.TimmBackbone':
         raise UserError(f'{args.config} has no TimmBackbone whose stages could be frozen.')
     init_default_scope(cfg.default_scope)
     images = torch.randn(args.batch, 3, args.size, args.size)
     samples = random_samples(args.batch, args.size)
     steps = {
         f'{"channels_last" if layout else "contiguous"}, frozen_stages={frozen}': training_step(
-            build(model_config, frozen, layout), images, samples
+            build(cfg.model, frozen, layout), images, samples
         )
         for layout in (False, True)
         for frozen in (-1, 2)
     }
-    teacher = build(model_config, 2, channels_last=True).requires_grad_(True)
+    teacher = build(cfg.model, 2, channels_last=True).requires_grad_(True)
     teachers = {
         'teacher with autograd': teacher_step(teacher, images, samples, True),
         'teacher without autograd': teacher_step(teacher, images, samples, False),

@@ -113,7 +113,10 @@ def as_markdown(results: dict) -> str:
     rows = [columns, ['---'] * len(columns)]
     for run in results['runs']:
         for network, metrics in run['metrics'].items():
-            values = [metrics['coco/bbox_mAP_50'], *(metrics[f'coco/AP50/{name}'] for name in classes)]
+            values = [
+                metrics['coco/bbox_mAP_50'],
+                *(metrics[f'coco/AP50/{name}'] for name in classes),
+            ]
             facts = [run['config'].removesuffix('.py'), network, run['split'], run['seed']]
             facts += [run['iterations'], f'{run["training_hours"]:.2f}']
             rows.append([*map(str, facts), *(f'{100 * value:.1f}' for value in values)])

@@ -50,7 +50,7 @@ class LoadCachedImageFromFile(LoadImageFromFile):
         path = results['img_path']
         try:
             image = super().transform(dict(img_path=path))['img']
-        except (OSError, AttributeError, ValueError) as error:
+        except (OSError, AssertionError, AttributeError, ValueError) as error:
             raise UserError(
                 f'image {path} cannot be read ({type(error).__name__}): restore the file, or '
                 'prepare the data again with --fix, then go on with --resume.'

@@ -71,8 +71,9 @@ class DSYMRunner(Runner):
         wrong, share = misfits(model.state_dict(), checkpoint.get('state_dict', checkpoint))
         if share < needed:
             raise UserError(
-                f'{path} belongs to another detector ({share:.0%} of its tensors fit, not for '
-                f'example {", ".join(wrong[:3])}): use the config that it was trained with.'
+                f'{path} belongs to another detector ({len(wrong)} tensors of the model are '
+                f'missing in it or of another shape, such as {", ".join(wrong[:3])}): use the '
+                'config that it was trained with.'
             )
 
 

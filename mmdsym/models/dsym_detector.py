@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 
 import numpy as np
 import torch
 from mmdet.models.detectors import SemiBaseDetector
 from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
+from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import SampleList
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
@@ -67,10 +69,8 @@ class DSYMDetector(SemiBaseDetector):
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
     ) -> None:
-        super().__init__(
-            detector=detector,
-            semi_train_cfg=dict(freeze_teacher=True),
-            semi_test_cfg=dict(semi_test_cfg or dict(predict_on='teacher')),
+        # Past the parent, which builds both from one config: some detectors write into theirs.
+        super(SemiBaseDetector, self).__init__(
             data_preprocessor=data_preprocessor
             or dict(
                 type='mmdsym.StagedDataPreprocessor',
@@ -78,6 +78,10 @@ class DSYMDetector(SemiBaseDetector):
             ),
             init_cfg=init_cfg,
         )
+        self.student = MMDET_MODELS.build(deepcopy(detector))
+        self.teacher = MMDET_MODELS.build(deepcopy(detector))
+        self.freeze(self.teacher)
+        self.semi_test_cfg = dict(semi_test_cfg or dict(predict_on='teacher'))
         self.num_classes = count_classes(self.student)
         self.max_unsupervised_ratio = max_unsupervised_ratio
         self.learn_from_empty_images = learn_from_empty_images
