@@ -14,9 +14,17 @@ from mmengine.registry import RUNNERS as MMENGINE_RUNNERS
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry, build_runner_from_cfg
 
-MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmdsym', locations=['mmdsym.models'])
+MODELS = Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmdsym',
+    locations=['mmdsym.models', 'mmdsym.diffusion', 'mmdsym.clip'],
+)
 DATASETS = Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope='mmdsym', locations=['mmdsym.datasets']
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='mmdsym',
+    locations=['mmdsym.datasets', 'mmdsym.diffusion', 'mmdsym.clip'],
 )
 DATA_SAMPLERS = Registry(
     'data sampler',
@@ -27,10 +35,18 @@ DATA_SAMPLERS = Registry(
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope='mmdsym', locations=['mmdsym.datasets']
 )
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmdsym', locations=['mmdsym.engine'])
+HOOKS = Registry(
+    'hook',
+    parent=MMENGINE_HOOKS,
+    scope='mmdsym',
+    locations=['mmdsym.engine', 'mmdsym.diffusion', 'mmdsym.clip'],
+)
 LOOPS = Registry('loop', parent=MMENGINE_LOOPS, scope='mmdsym', locations=['mmdsym.engine'])
 METRICS = Registry(
-    'metric', parent=MMENGINE_METRICS, scope='mmdsym', locations=['mmdsym.evaluation']
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmdsym',
+    locations=['mmdsym.evaluation', 'mmdsym.diffusion', 'mmdsym.clip'],
 )
 RUNNERS = Registry(
     'runner',
@@ -38,4 +54,10 @@ RUNNERS = Registry(
     build_func=build_runner_from_cfg,
     scope='mmdsym',
     locations=['mmdsym.engine'],
+)
+
+# Parts that no registry of MMEngine's is for; see mmdsym.diffusion.synthesiser and .accept.
+SYNTHESISERS = Registry('synthesiser', scope='mmdsym', locations=['mmdsym.diffusion'])
+ACCEPTANCE_TESTS = Registry(
+    'acceptance test', scope='mmdsym', locations=['mmdsym.diffusion', 'mmdsym.clip']
 )

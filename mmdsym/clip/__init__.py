@@ -1,0 +1,1 @@
+"""CLIP as second opinion on pseudo-labels: scorer, prompts, prototypes, adaptation, filter."""

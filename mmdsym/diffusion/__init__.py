@@ -1,0 +1,1 @@
+"""Conditional diffusion that paints defects: model, sampler, layouts, cache and data set."""
