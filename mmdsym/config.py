@@ -19,7 +19,8 @@ def complete_config(cfg: Config) -> Config:
     """Returns a copy in which data paths, classes and stage names are filled in and checked.
 
     - ``{data_root}``, ``{split}`` and ``{image_size}`` become the top-level settings of that name;
-    - every box head gets the number of classes of the training data (mmdetection #9706);
+    - every box head, and whatever else says ``num_classes=None``, gets the number of classes of the
+      training data (mmdetection #9706);
     - ``begin`` and ``end`` of a scheduler may name a stage: its first, its last iteration.
 
     Completing a completed config changes nothing.
@@ -98,6 +99,8 @@ def _fill_classes(cfg: Config) -> None:
         return
     classes = read_classes(path)
     for entry in walk(cfg.model):
+        if 'num_classes' in entry and entry['num_classes'] is None:
+            entry['num_classes'] = len(classes)
         heads = entry.get('bbox_head') or []
         for head in heads if isinstance(heads, (list, tuple)) else [heads]:
             head['num_classes'] = len(classes)

@@ -33,7 +33,10 @@ DATA_SAMPLERS = Registry(
     locations=['mmdsym.datasets'],
 )
 TRANSFORMS = Registry(
-    'transform', parent=MMENGINE_TRANSFORMS, scope='mmdsym', locations=['mmdsym.datasets']
+    'transform',
+    parent=MMENGINE_TRANSFORMS,
+    scope='mmdsym',
+    locations=['mmdsym.datasets', 'mmdsym.diffusion', 'mmdsym.clip'],
 )
 HOOKS = Registry(
     'hook',

@@ -1,0 +1,110 @@
+"""A trained diffusion model as a diffusers folder, which other tools can load."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UNet2DModel
+from safetensors import SafetensorError
+
+from mmdsym.errors import UserError
+
+_UNET, _SCHEDULER, _DESCRIPTION = 'unet', 'scheduler', 'mmdsym.json'
+
+
+@dataclass(frozen=True)
+class DiffusionDescription:
+    """What the files of diffusers do not say about a model.
+
+    Attributes:
+        classes: Names, in the order of the labels.
+        channels: 1 for grey images, 3 for colour.
+        crop_size: Side of the regions in pixels.
+        patch_size: Side of the patches in pixels.
+        min_side: Smallest side of a window in pixels of the image.
+        contexts: Least and largest side of a window in units of the box's longer side.
+    """
+
+    classes: tuple[str, ...]
+    channels: int
+    crop_size: int
+    patch_size: int
+    min_side: int
+    contexts: tuple[float, float]
+
+
+def save_diffusion(
+    folder: str | Path, unet: UNet2DModel, scheduler: SchedulerMixin, about: DiffusionDescription
+) -> None:
+    """Writes a folder with ``unet/``, ``scheduler/`` and ``mmdsym.json``, whole or not at all.
+
+    An earlier folder of this name is replaced once the new one is complete.
+    """
+    folder = Path(folder)
+    partial = folder.with_name(f'.{folder.name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    unet.save_pretrained(partial / _UNET, safe_serialization=True)
+    scheduler.save_pretrained(partial / _SCHEDULER)
+    (partial / _DESCRIPTION).write_text(json.dumps(asdict(about), indent=2))
+    old = folder.with_name(f'.{folder.name}.old')
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(partial, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load_diffusion(
+    folder: str | Path,
+) -> tuple[UNet2DModel, DPMSolverMultistepScheduler, DiffusionDescription]:
+    """Reads what :func:`save_diffusion` wrote, with the scheduler that samples in few steps.
+
+    Raises:
+        UserError: The folder is missing, incomplete or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / _DESCRIPTION).is_file():
+        raise UserError(
+            f'there is no diffusion model in {folder}: train one with tools/train.py '
+            'configs/diffusion/defect_inpaint_neu_40pct.py, or correct weights in the config.'
+        )
+    try:
+        about = json.loads((folder / _DESCRIPTION).read_text())
+        about = DiffusionDescription(
+            **{**about, 'classes': tuple(about['classes']), 'contexts': tuple(about['contexts'])}
+        )
+        unet = UNet2DModel.from_pretrained(
+            folder, subfolder=_UNET, use_safetensors=True, local_files_only=True
+        )
+        scheduler = sampling_scheduler(
+            DDPMScheduler.from_pretrained(folder, subfolder=_SCHEDULER, local_files_only=True)
+        )
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f'the diffusion model in {folder} is damaged ({reason}): train it again, or restore '
+            'the folder.'
+        ) from None
+    return unet.eval(), scheduler, about
+
+
+def sampling_scheduler(trained: DDPMScheduler) -> DPMSolverMultistepScheduler:
+    """Returns DPM-Solver++ (arXiv 2211.01095) for the noise that a model was trained with."""
+    return DPMSolverMultistepScheduler.from_config(
+        trained.config, algorithm_type='dpmsolver++', timestep_spacing='trailing'
+    )
+
+
+def diffusion_digest(folder: str | Path) -> str:
+    """Returns the SHA-256 of all files of a model, with their names."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob('*')):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
