@@ -95,7 +95,7 @@ def test_thresholds_of_the_class_decide():
     labels = select_pseudo_labels(predictions, torch.tensor([0.5, 0.7]), torch.tensor([0.2, 0.2]))
     assert labels.kept.labels.tolist() == [0]
     assert labels.uncertain.bboxes[:, 0].tolist() == [20, 40]
-    assert labels.dropped.tolist() == [0, 1]
+    assert labels.dropped.labels.tolist() == [1]
 
 
 def test_uncertain_boxes_over_kept_ones_are_dropped():
@@ -105,7 +105,7 @@ def test_uncertain_boxes_over_kept_ones_are_dropped():
     )
     labels = select_pseudo_labels(predictions, torch.tensor([0.8]), torch.tensor([0.2]))
     assert labels.uncertain.bboxes.tolist() == [[150, 150, 180, 180]]
-    assert labels.dropped.tolist() == [2]
+    assert labels.dropped.bboxes[:, 0].tolist() == [0, 25]
 
 
 def test_no_prediction_at_all():

@@ -2,14 +2,24 @@
 
 from .data_preprocessor import StagedDataPreprocessor
 from .dsym_detector import DSYMDetector
-from .pseudo_labels import PseudoLabels, PseudoLabelScorer, PseudoLabelStatistics
+from .pseudo_labels import (
+    CalibratedScorer,
+    PseudoLabelReviser,
+    PseudoLabels,
+    PseudoLabelScorer,
+    PseudoLabelStatistics,
+    silences,
+)
 from .timm_backbone import TimmBackbone
 
 __all__ = [
+    'CalibratedScorer',
     'DSYMDetector',
+    'PseudoLabelReviser',
     'PseudoLabelScorer',
     'PseudoLabelStatistics',
     'PseudoLabels',
     'StagedDataPreprocessor',
     'TimmBackbone',
+    'silences',
 ]

@@ -21,6 +21,7 @@ from mmdsym.stages import Stage
 
 from .ignore_regions import enable_ignore_regions
 from .pseudo_labels import (
+    PseudoLabelReviser,
     PseudoLabels,
     PseudoLabelScorer,
     PseudoLabelStatistics,
@@ -105,7 +106,11 @@ class DSYMDetector(SemiBaseDetector):
         self.drop_thresholds.copy_(torch.as_tensor(np.minimum(keep, drop)))
 
     def set_pseudo_label_scorer(self, scorer: PseudoLabelScorer | None) -> None:
-        """Sets the second opinion on pseudo-labels; ``None`` leaves the teacher's score."""
+        """Sets the second opinion on pseudo-labels; ``None`` leaves the teacher's score.
+
+        A scorer that is a :class:`CalibratedScorer` is fitted whenever thresholds are calibrated;
+        one that is a :class:`PseudoLabelReviser` has the last word on the selected boxes.
+        """
         self.scorer = scorer
 
     def copy_student_to_teacher(self) -> None:
@@ -154,18 +159,18 @@ class DSYMDetector(SemiBaseDetector):
         return losses
 
     @torch.no_grad()
-    def predict_for_pseudo_labels(
+    def predict_with_teacher(
         self, batch_inputs: Tensor, batch_data_samples: SampleList
     ) -> list[InstanceData]:
-        """Returns the teacher's boxes with the scores that thresholds are compared with.
+        """Returns what the teacher alone finds.
 
         Args:
             batch_inputs: Weakly augmented images (N, C, H, W), normalised.
             batch_data_samples: Their data samples, with ``homography_matrix`` where moved.
 
         Returns:
-            Per image ``bboxes`` in the frame of the original image, ``labels``, ``scores`` (the
-            scorer's where there is one) and ``teacher_scores``.
+            Per image ``bboxes`` in the frame of the original image, ``labels``, and the teacher's
+            scores as ``scores`` and ``teacher_scores``.
         """
         results = self.teacher.predict(batch_inputs, batch_data_samples, rescale=False)
         predictions = []
@@ -179,6 +184,22 @@ class DSYMDetector(SemiBaseDetector):
             )
             found.teacher_scores = found.scores
             predictions.append(found)
+        return predictions
+
+    @torch.no_grad()
+    def predict_for_pseudo_labels(
+        self, batch_inputs: Tensor, batch_data_samples: SampleList
+    ) -> list[InstanceData]:
+        """Returns the teacher's boxes with the scores that thresholds are compared with.
+
+        Args:
+            batch_inputs: As for :meth:`predict_with_teacher`.
+            batch_data_samples: As there.
+
+        Returns:
+            The same, where ``scores`` are the scorer's if there is one.
+        """
+        predictions = self.predict_with_teacher(batch_inputs, batch_data_samples)
         if self.scorer is not None:
             scores = self.scorer(predictions, batch_data_samples)
             for found, score in zip(predictions, scores, strict=True):
@@ -205,6 +226,8 @@ class DSYMDetector(SemiBaseDetector):
             select_pseudo_labels(found, self.keep_thresholds, self.drop_thresholds)
             for found in predictions
         ]
+        if isinstance(self.scorer, PseudoLabelReviser):
+            labels = self.scorer.revise(labels, batch_data_samples, self.iteration)
         for image in labels:
             self.statistics.count(image)
         return labels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -32,12 +32,47 @@ class PseudoLabels(NamedTuple):
     Attributes:
         kept: Taken for ground truth.
         uncertain: Neither ground truth nor background.
-        dropped: How many boxes of each class were discarded, shape (num_classes,).
+        dropped: Discarded: what they show counts as background.
     """
 
     kept: InstanceData
     uncertain: InstanceData
-    dropped: np.ndarray
+    dropped: InstanceData
+
+
+@runtime_checkable
+class CalibratedScorer(Protocol):
+    """A scorer that learns from labelled images how far to trust what it sees."""
+
+    def fit(
+        self, predictions: list[InstanceData], images: SampleList, truths: list[InstanceData]
+    ) -> list[Tensor]:
+        """Learns, and returns a score for each box that was found without its own image.
+
+        In distributed training each rank hands in its own images, and all ranks learn the same
+        from all of them; a rank without images calls it with empty lists.
+
+        Args:
+            predictions: As for :class:`PseudoLabelScorer`.
+            images: As there.
+            truths: Per image ``bboxes`` (M, 4) in the frame of the original image and ``labels``.
+        """
+
+
+@runtime_checkable
+class PseudoLabelReviser(Protocol):
+    """A scorer that has the last word on what becomes of the boxes, and sees it."""
+
+    def revise(
+        self, labels: list[PseudoLabels], images: SampleList, iteration: int
+    ) -> list[PseudoLabels]:
+        """Returns the labels to train on at this iteration, one entry per image.
+
+        Args:
+            labels: As the thresholds sorted them.
+            images: Per image its meta data.
+            iteration: The global iteration, so that chance repeats itself in a resumed run.
+        """
 
 
 def select_pseudo_labels(
@@ -45,8 +80,7 @@ def select_pseudo_labels(
 ) -> PseudoLabels:
     """Splits predictions by the thresholds of their class.
 
-    An uncertain box that shares more than ``max_shared_area`` of its own or of a kept box's area
-    is dropped: ignoring its region would silence the kept box beneath it.
+    An uncertain box that would silence a kept one (:func:`silences`) is dropped.
 
     Args:
         predictions: ``bboxes`` (N, 4), ``scores`` (N,), ``labels`` (N,).
@@ -57,16 +91,26 @@ def select_pseudo_labels(
     is_kept = predictions.scores >= keep[predictions.labels]
     is_uncertain = ~is_kept & (predictions.scores >= drop[predictions.labels])
     kept = predictions[is_kept]
-    if len(kept) and is_uncertain.any():
-        shared = bbox_overlaps(predictions.bboxes, kept.bboxes, mode='iof')
-        covered = bbox_overlaps(kept.bboxes, predictions.bboxes, mode='iof').T
-        is_uncertain &= torch.maximum(shared, covered).amax(dim=1) <= max_shared_area
-    dropped = predictions.labels[~is_kept & ~is_uncertain]
-    return PseudoLabels(
-        kept,
-        predictions[is_uncertain],
-        np.bincount(dropped.cpu().numpy(), minlength=len(keep)),
-    )
+    is_uncertain &= ~silences(predictions.bboxes, kept.bboxes, max_shared_area)
+    return PseudoLabels(kept, predictions[is_uncertain], predictions[~is_kept & ~is_uncertain])
+
+
+def silences(boxes: Tensor, kept: Tensor, max_shared_area: float = 0.5) -> Tensor:
+    """Returns which boxes' regions cannot be ignored without ignoring a kept box beneath them.
+
+    Args:
+        boxes: (N, 4).
+        kept: (M, 4).
+        max_shared_area: Share of its own or of a kept box's area that a box may cover of it.
+
+    Returns:
+        Booleans, shape (N,).
+    """
+    if not len(kept) or not len(boxes):
+        return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    shared = bbox_overlaps(boxes, kept, mode='iof')
+    covered = bbox_overlaps(kept, boxes, mode='iof').T
+    return torch.maximum(shared, covered).amax(dim=1) > max_shared_area
 
 
 def project(
@@ -146,6 +190,6 @@ class PseudoLabelStatistics:
         """Adds the pseudo-labels of one image."""
         num_classes = len(self.kept)
         self.images += 1
-        self.kept += np.bincount(labels.kept.labels.cpu().numpy(), minlength=num_classes)
-        self.uncertain += np.bincount(labels.uncertain.labels.cpu().numpy(), minlength=num_classes)
-        self.dropped += labels.dropped
+        for name in PseudoLabels._fields:
+            of_kind = getattr(labels, name).labels.cpu().numpy()
+            setattr(self, name, getattr(self, name) + np.bincount(of_kind, minlength=num_classes))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import torch
+from mmdet.structures import SampleList
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mmdsym.evaluation import (
@@ -14,6 +17,7 @@ from mmdsym.evaluation import (
     judge_detections,
     keep_thresholds,
 )
+from mmdsym.models import CalibratedScorer
 from mmdsym.registry import HOOKS
 from mmdsym.stages import Stage
 
@@ -28,6 +32,9 @@ class ThresholdCalibrationHook(Hook):
     teacher judges the calibration images; the thresholds become the lowest scores with which
     the stage's target precision is met. Once a stage trains on the calibration images, its
     thresholds stay as they are, since what the detector has learnt by heart proves nothing.
+
+    A scorer that learns (:class:`mmdsym.models.CalibratedScorer`) is fitted on the same images at
+    the same time, and the thresholds come from scores that it gave to images held out of the fit.
 
     Args:
         dataloader: The calibration images, with ground truth and the test pipeline.
@@ -68,26 +75,47 @@ class ThresholdCalibrationHook(Hook):
         keep = stage.thresholds.keep
         drop = keep if stage.thresholds.drop is None else stage.thresholds.drop
         model.set_thresholds([keep] * model.num_classes, [drop] * model.num_classes)
+        if isinstance(model.scorer, CalibratedScorer):
+            self._judge(runner)
+
+    def _judge(self, runner: Runner) -> JudgedDetections:
+        predictions, samples = self._predict(runner)
+        # Ground truth stays in the frame of the original image: it is loaded last.
+        truths = [sample.gt_instances for sample in samples]
+        scores = self._score(runner, predictions, samples, truths)
+        parts = [
+            judge_detections(found.bboxes, score, found.labels, truth.bboxes, truth.labels)
+            for found, score, truth in zip(predictions, scores, truths, strict=True)
+        ]
+        of_all_ranks = all_gather_object(JudgedDetections.concatenate(parts))
+        return JudgedDetections.concatenate(of_all_ranks)
 
     @torch.no_grad()
-    def _judge(self, runner: Runner) -> JudgedDetections:
+    def _predict(self, runner: Runner) -> tuple[list[InstanceData], SampleList]:
         if not isinstance(self.dataloader, DataLoader):
             self.dataloader = runner.build_dataloader(self.dataloader)
         model = dsym_model(runner)
-        parts = []
+        predictions, samples = [], []
         for batch in self.dataloader:
             data = model.data_preprocessor(batch, training=False)
-            predictions = model.predict_for_pseudo_labels(data['inputs'], data['data_samples'])
-            for found, sample in zip(predictions, data['data_samples'], strict=True):
-                truth = sample.gt_instances
-                # Ground truth stays in the frame of the original image: it is loaded last.
-                parts.append(
-                    judge_detections(
-                        found.bboxes, found.scores, found.labels, truth.bboxes, truth.labels
-                    )
-                )
-        of_all_ranks = all_gather_object(JudgedDetections.concatenate(parts))
-        return JudgedDetections.concatenate(of_all_ranks)
+            predictions += model.predict_with_teacher(data['inputs'], data['data_samples'])
+            samples += data['data_samples']
+        return predictions, samples
+
+    def _score(
+        self,
+        runner: Runner,
+        predictions: list[InstanceData],
+        samples: SampleList,
+        truths: list[InstanceData],
+    ) -> list[Tensor]:
+        scorer = dsym_model(runner).scorer
+        if scorer is None:
+            return [found.scores for found in predictions]
+        if isinstance(scorer, CalibratedScorer):
+            # Scores of boxes that the scorer has learnt from would flatter it.
+            return scorer.fit(predictions, samples, truths)
+        return scorer(predictions, samples)
 
     def _log(self, runner: Runner, stage: Stage) -> None:
         model = dsym_model(runner)
