@@ -76,7 +76,10 @@ class DefectInpaintingDiffusion(BaseModel):
             noise = torch.randn_like(batch.image)
             return dict(loss=self._losses(*batch, classes, steps.to(label.device), noise).mean())
         losses = self._fixed_losses(*batch, classes)
-        return [dict(loss=float(loss), label=int(at)) for loss, at in zip(losses, label)]  # noqa: B905
+        return [
+            dict(loss=loss, label=at)
+            for loss, at in zip(losses.detach().tolist(), label.tolist(), strict=True)
+        ]
 
     def _losses(
         self,
