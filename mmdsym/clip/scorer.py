@@ -1,0 +1,306 @@
+"""CLIP's opinion on boxes: which class each of them shows, if any."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmdsym.clip.encoder import CropEncoder
+from mmdsym.clip.model_building import build_clip
+from mmdsym.clip.prompts import build_prompts
+from mmdsym.clip.prototype_source import PrototypeSource
+from mmdsym.clip.prototypes import HeldOutQuality, LabelledFeatures, Prototypes, judge
+from mmdsym.clip.temperature import fit_temperature
+from mmdsym.clip.views import CropView
+from mmdsym.datasets import read_classes
+from mmdsym.errors import UserError
+from mmdsym.registry import MODELS
+
+EVIDENCE = ('text', 'prototypes', 'both')
+_PROMPTS_AT_ONCE = 256
+
+
+class BoxScores(NamedTuple):
+    """What CLIP thinks of the N boxes of one image.
+
+    A box that shows no pixel of its image has features of zero, agreement 0 and background 1.
+
+    Attributes:
+        agreement: (N,), probability of the box's own class, in [0, 1].
+        background: (N,), probability of a normal surface, in [0, 1].
+        distribution: (N, classes + 1), sums to 1, background last.
+        features: (N, D), unit vectors.
+    """
+
+    agreement: Tensor
+    background: Tensor
+    distribution: Tensor
+    features: Tensor
+
+
+@MODELS.register_module()
+class CLIPScorer(nn.Module):
+    """Scores boxes by what sentences and labelled crops say about their crops.
+
+    Args:
+        classes: Class names, or a COCO json that has them; may be left out with ``weights``.
+        model: See :func:`mmdsym.clip.model_building.build_clip`.
+        pretrained: Likewise.
+        image_pretrained: Likewise.
+        weights: Likewise; such a model brings classes, prompts and views along, and what is given
+            here goes before it.
+        prompts: Sentences of each class, see :func:`mmdsym.clip.prompts.build_prompts`.
+        background_prompts: Sentences of a normal surface.
+        views: How each box is looked at, as arguments of :class:`mmdsym.clip.views.CropView`.
+        features: What a feature consists of, see :class:`mmdsym.clip.encoder.CropEncoder`.
+        evidence: ``'text'`` (sentences), ``'prototypes'`` (labelled crops) or ``'both'``; without
+            ``prototypes`` it is the sentences alone.
+        prototypes: Arguments of :class:`mmdsym.clip.prototype_source.PrototypeSource`.
+        max_crops: Most crops in one forward pass.
+
+    Raises:
+        UserError: Anything that cannot be right, see the parts.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str] | str | None = None,
+        model: str | Mapping | None = None,
+        pretrained: str | None = None,
+        image_pretrained: str | None = None,
+        weights: str | PathLike | None = None,
+        prompts: Mapping[str, Sequence[str]] | None = None,
+        background_prompts: Sequence[str] | None = None,
+        views: Sequence[Mapping] | None = None,
+        features: Sequence[str] = ('embedding',),
+        evidence: str = 'both',
+        prototypes: Mapping | None = None,
+        max_crops: int = 256,
+    ) -> None:
+        super().__init__()
+        if evidence not in EVIDENCE:
+            raise UserError(f"the evidence '{evidence}' does not exist: use one of {EVIDENCE}.")
+        if evidence == 'prototypes' and prototypes is None:
+            raise UserError("evidence='prototypes' needs labelled crops: set prototypes.")
+        built = build_clip(model, pretrained, image_pretrained, weights)
+        brought = built.settings
+        self.classes = _choose_classes(classes, brought.get('classes'), weights)
+        if prompts is None and background_prompts is None and brought.get('prompts'):
+            self.prompts = [list(sentences) for sentences in brought['prompts']]
+        else:
+            self.prompts = build_prompts(self.classes, prompts, background_prompts)
+        chosen = [CropView(**view) for view in views or brought.get('views') or [{}]]
+        self.encoder = CropEncoder(built, chosen, features, max_crops)
+        self.evidence = evidence
+        self.temperature = 1.0
+        self.prototypes: Prototypes | None = None
+        self.held_out: HeldOutQuality | None = None
+        self._source = None if prototypes is None else PrototypeSource(**prototypes)
+        self._tokens = [built.tokenise(sentences) for sentences in self.prompts]
+        self._text_features: Tensor | None = None
+        self._base_fingerprint: str | None = None
+        self._prepared = self._source is None
+        self.requires_grad_(False)
+        self.eval()
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when, and only when, the same boxes would be scored differently."""
+        self.prepare()
+        digest = hashlib.sha256(self._fingerprint_of_model().encode())
+        digest.update(json.dumps([self.prompts, self.evidence, self.temperature]).encode())
+        if self.prototypes is not None:
+            digest.update(json.dumps([self.prototypes.alpha, self.prototypes.beta]).encode())
+            digest.update(_bytes_of(self.prototypes.keys) + _bytes_of(self.prototypes.labels))
+        return digest.hexdigest()
+
+    def train(self, mode: bool = True) -> CLIPScorer:
+        """Stays in evaluation mode: nothing of it learns here."""
+        return super().train(False)
+
+    def prepare(self) -> None:
+        """Builds prototypes and temperature from the labelled split, unless that is done.
+
+        Raises:
+            UserError: See :class:`mmdsym.clip.prototype_source.PrototypeSource`.
+        """
+        if self._prepared:
+            return
+        model = self._fingerprint_of_model()
+        keys = self._source.keys(self.classes, self.embed, model)
+        held_out = self._source.held_out(self.classes, self.embed, model)
+        self._prepared = True
+        self.fit(keys, held_out)
+
+    @torch.no_grad()
+    def fit(self, keys: LabelledFeatures | None, held_out: LabelledFeatures | None) -> None:
+        """Takes prototypes from labelled features, and what weighs them from held-out ones.
+
+        Args:
+            keys: Of any crops that are not held out; ``None`` for sentences alone.
+            held_out: To choose alpha, beta and temperature on.
+        """
+        self._prepared = True
+        if keys is not None and self.evidence != 'text':
+            prototypes = Prototypes(keys.features, keys.labels, len(self.classes) + 1)
+            if held_out is not None:
+                text = self._text_logits(held_out.features.to(self._device)).cpu()
+                text = None if self.evidence == 'prototypes' else text
+                prototypes = prototypes.tuned(text, held_out)
+            self.prototypes = prototypes.to(self._device)
+        if held_out is None:
+            return
+        logits = self.logits(held_out.features.to(self._device)).cpu()
+        self.temperature, _ = fit_temperature(logits, held_out.labels)
+        self.held_out = judge((logits / self.temperature).softmax(dim=1), held_out.labels)
+        self._tell()
+
+    @torch.no_grad()
+    def embed(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
+        """Computes the features of boxes.
+
+        Args:
+            images: (C, H, W) each, grey or RGB, in 0..255, uint8 or floating point.
+            boxes: (N, 4) each, x1 y1 x2 y2 in pixels of that image; any values, NaN included.
+
+        Returns:
+            (N, D) each, unit vectors; zeros for a box that shows nothing of its image.
+        """
+        return self.encoder(images, boxes)
+
+    def score(
+        self, images: Sequence[Tensor], boxes: Sequence[Tensor], labels: Sequence[Tensor]
+    ) -> list[BoxScores]:
+        """Scores the boxes of a batch of images in one forward pass.
+
+        Args:
+            images: As in :meth:`embed`.
+            boxes: As in :meth:`embed`.
+            labels: (N,) each, class indices.
+        """
+        features = self.embed(images, boxes)
+        return [
+            self.score_features(mine, of_image)
+            for mine, of_image in zip(features, labels, strict=True)
+        ]
+
+    @torch.no_grad()
+    def score_features(self, features: Tensor, labels: Tensor) -> BoxScores:
+        """Scores boxes whose features are known, without a forward pass.
+
+        Args:
+            features: (N, D), from :meth:`embed`.
+            labels: (N,), class indices.
+
+        Returns:
+            The scores, in the order of the features.
+        """
+        features = features.to(self._device)
+        distribution = self.distribution(features)
+        own = distribution.gather(1, labels.to(self._device).long()[:, None])[:, 0]
+        return BoxScores(own, distribution[:, -1], distribution, features)
+
+    @torch.no_grad()
+    def distribution(self, features: Tensor) -> Tensor:
+        """Returns the probabilities of the classes and, last, the background.
+
+        Args:
+            features: (N, D), from :meth:`embed`.
+
+        Returns:
+            (N, classes + 1).
+        """
+        self.prepare()
+        probabilities = (self.logits(features) / self.temperature).softmax(dim=1)
+        nothing = torch.zeros_like(probabilities)
+        nothing[:, -1] = 1
+        seen = features.abs().sum(dim=1, keepdim=True) > 0
+        return torch.where(seen, probabilities, nothing)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Returns what sentences and prototypes say together, before the temperature.
+
+        Args:
+            features: (N, D), from :meth:`embed`.
+
+        Returns:
+            (N, classes + 1).
+        """
+        if self.prototypes is None:
+            return self._text_logits(features)
+        logits = self.prototypes.logits(features)
+        return logits if self.evidence == 'prototypes' else logits + self._text_logits(features)
+
+    @property
+    def _device(self) -> torch.device:
+        return self.encoder.mean.device
+
+    def _text_logits(self, features: Tensor) -> Tensor:
+        if self._text_features is None or self._text_features.device != features.device:
+            self._text_features = self._encode_prompts()
+        embedding = self.encoder.embedding_of(features)
+        scale = self.encoder.network.logit_scale.exp().clamp(max=100)
+        return scale * (embedding @ self._text_features.T).mean(dim=1)
+
+    def _encode_prompts(self) -> Tensor:
+        counts = [len(tokens) for tokens in self._tokens]
+        chunks = torch.cat(self._tokens).to(self._device).split(_PROMPTS_AT_ONCE)
+        encode = self.encoder.network.encode_text
+        found = torch.cat([encode(chunk, normalize=True) for chunk in chunks])
+        means = torch.stack([of_class.mean(dim=0) for of_class in found.split(counts)])
+        return nn.functional.normalize(means, dim=-1)
+
+    def _fingerprint_of_model(self) -> str:
+        if self._base_fingerprint is None:
+            encoder = self.encoder
+            settings = [encoder.image_size, encoder.parts, [vars(v) for v in encoder.views]]
+            settings += [encoder.mean.tolist(), encoder.std.tolist(), self.classes]
+            digest = hashlib.sha256(json.dumps(settings).encode())
+            for name, tensor in sorted(encoder.network.state_dict().items()):
+                digest.update(name.encode() + _bytes_of(tensor))
+            self._base_fingerprint = digest.hexdigest()
+        return self._base_fingerprint
+
+    def _tell(self) -> None:
+        quality = self.held_out
+        if quality.better_than_chance:
+            message = (
+                f'CLIP scorer: {quality.accuracy:.1%} of {quality.crops} held-out crops are '
+                f'right, calibration error {quality.calibration_error:.3f}.'
+            )
+        else:
+            message = (
+                f'CLIP scorer: no better than chance on {quality.crops} held-out crops '
+                f'({quality.accuracy:.1%} right); adapt its model with tools/train.py '
+                'configs/clip/adapt_clip_neu_40pct.py or give it prompts that fit the product.'
+            )
+        print_log(message, logger='current')
+
+
+def _choose_classes(
+    given: Sequence[str] | str | None, brought: Sequence[str] | None, weights: object
+) -> tuple[str, ...]:
+    if given is None:
+        if not brought:
+            raise UserError('the CLIP scorer was given no class: set classes.')
+        return tuple(brought)
+    named_file = isinstance(given, str)
+    classes = read_classes(Path(given)) if named_file else tuple(given)
+    if brought and tuple(brought) != classes:
+        raise UserError(
+            f'the CLIP model in {weights} was adapted to the classes {list(brought)}, not to '
+            f'{list(classes)}: adapt one to this data, or correct classes.'
+        )
+    return classes
+
+
+def _bytes_of(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
