@@ -136,6 +136,17 @@ class CropEncoder(nn.Module):
         block = features[:, : width * len(self.views)]
         return F.normalize(block.unflatten(1, (len(self.views), width)), dim=-1)
 
+    def trunk_of(self, features: Tensor) -> Tensor:
+        """Returns the image tower's own part of features, (N, views * width), unit vectors again.
+
+        Raises:
+            UserError: It is not among the parts.
+        """
+        if 'trunk' not in self.parts:
+            raise UserError("the features hold no 'trunk': add it to features of the CLIP scorer.")
+        start = self.part_widths()['embedding'] * len(self.views)
+        return F.normalize(features[:, start:], dim=-1)
+
     def part_widths(self) -> dict[str, int]:
         """Returns the length of each part's vector."""
         widths = {'embedding': self._embedding_width}

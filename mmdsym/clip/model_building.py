@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,12 +17,16 @@ from urllib.parse import urlparse
 import torch
 from torch import Tensor, nn
 
+from mmdsym.clip.extent_head import ExtentHead
 from mmdsym.errors import UserError
 from mmdsym.models.pretrained import PYPI_EFFICIENTNET, check_model_name, load_pretrained
 
 CONFIG_NAME = 'open_clip_config.json'
 WEIGHTS_NAME = 'open_clip_model.safetensors'
 """open_clip's own names, so that it can load an adapted model as ``local-dir:FOLDER``."""
+
+EXTENT_NAME = 'extent/head.safetensors'
+"""In a folder of its own: open_clip takes any safetensors file beside the config for weights."""
 
 LITE0_CLIP: dict = dict(
     embed_dim=256,
@@ -52,6 +56,7 @@ class ClipModel:
         std: Likewise.
         config: open_clip's ``model_cfg``, from which the network can be built again.
         settings: What an adapted model brings along: classes, prompts, views.
+        extent_head: What it has learnt about how well boxes fit, if anything.
     """
 
     network: nn.Module
@@ -61,6 +66,7 @@ class ClipModel:
     std: tuple[float, float, float]
     config: dict
     settings: dict = field(default_factory=dict)
+    extent_head: ExtentHead | None = None
 
 
 def build_clip(
@@ -108,26 +114,34 @@ def has_trunk(network: nn.Module) -> bool:
     return hasattr(network.visual, 'trunk') and hasattr(network.visual, 'head')
 
 
-def write_clip(folder: Path, built: ClipModel, settings: Mapping) -> None:
+def write_clip(
+    folder: Path, built: ClipModel, settings: Mapping, extent_head: ExtentHead | None = None
+) -> None:
     """Writes a model so that :func:`build_clip` finds it as ``weights`` and open_clip as a folder.
 
     Args:
-        folder: Created where it is missing. The weights come first and the config last, each by
-            an atomic rename: a folder with a config is complete.
+        folder: Created where it is missing. The config comes last, and each file by an atomic
+            rename: a folder with a config is complete.
         built: The model.
         settings: Becomes :attr:`ClipModel.settings`; of what json can hold.
+        extent_head: Becomes :attr:`ClipModel.extent_head`.
     """
     from safetensors.torch import save_file
 
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: value.contiguous().cpu() for name, value in built.network.state_dict().items()}
-    partial = folder / f'.{WEIGHTS_NAME}.partial'
-    save_file(tensors, partial)
-    _publish(partial, folder / WEIGHTS_NAME)
+    files = {WEIGHTS_NAME: built.network}
+    if extent_head is not None:
+        files[EXTENT_NAME] = extent_head
+    for name, module in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f'.{path.name}.partial')
+        tensors = {key: value.contiguous().cpu() for key, value in module.state_dict().items()}
+        save_file(tensors, partial)
+        _publish(partial, path)
     content = dict(
         model_cfg=built.config,
         preprocess_cfg=dict(size=built.image_size, mean=list(built.mean), std=list(built.std)),
-        mmdsym=dict(settings),
+        mmdsym={**settings, 'extent_width': None if extent_head is None else extent_head.width},
     )
     partial = folder / f'.{CONFIG_NAME}.partial'
     partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
@@ -157,7 +171,23 @@ def _from_folder(folder: Path) -> ClipModel:
             f'{folder / CONFIG_NAME} describes no CLIP model ({error!r}): adapt it anew.'
         ) from None
     _load_whole(built.network, folder / WEIGHTS_NAME)
-    return built
+    width = built.settings.get('extent_width')
+    return built if width is None else replace(built, extent_head=_read_extent(folder, width))
+
+
+def _read_extent(folder: Path, width: int) -> ExtentHead:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    head = ExtentHead(width)
+    try:
+        head.load_state_dict(load_file(folder / EXTENT_NAME))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise UserError(
+            f'{folder / EXTENT_NAME} cannot be read ({type(error).__name__}): adapt the CLIP model '
+            'anew.'
+        ) from None
+    return head
 
 
 def _from_config(

@@ -60,7 +60,8 @@ class CLIPScorer(nn.Module):
         prompts: Sentences of each class, see :func:`mmdsym.clip.prompts.build_prompts`.
         background_prompts: Sentences of a normal surface.
         views: How each box is looked at, as arguments of :class:`mmdsym.clip.views.CropView`.
-        features: What a feature consists of, see :class:`mmdsym.clip.encoder.CropEncoder`.
+        features: What a feature consists of, see :class:`mmdsym.clip.encoder.CropEncoder`; by
+            default whatever the extent head of ``weights`` needs.
         evidence: ``'text'`` (sentences), ``'prototypes'`` (labelled crops) or ``'both'``; without
             ``prototypes`` it is the sentences alone.
         prototypes: Arguments of :class:`mmdsym.clip.prototype_source.PrototypeSource`.
@@ -80,7 +81,7 @@ class CLIPScorer(nn.Module):
         prompts: Mapping[str, Sequence[str]] | None = None,
         background_prompts: Sequence[str] | None = None,
         views: Sequence[Mapping] | None = None,
-        features: Sequence[str] = ('embedding',),
+        features: Sequence[str] | None = None,
         evidence: str = 'both',
         prototypes: Mapping | None = None,
         max_crops: int = 256,
@@ -98,7 +99,10 @@ class CLIPScorer(nn.Module):
         else:
             self.prompts = build_prompts(self.classes, prompts, background_prompts)
         chosen = [CropView(**view) for view in views or brought.get('views') or [{}]]
+        if features is None:
+            features = ('embedding',) if built.extent_head is None else ('embedding', 'trunk')
         self.encoder = CropEncoder(built, chosen, features, max_crops)
+        self.extent_head = built.extent_head if 'trunk' in self.encoder.parts else None
         self.evidence = evidence
         self.temperature = 1.0
         self.prototypes: Prototypes | None = None
@@ -225,6 +229,23 @@ class CLIPScorer(nn.Module):
         seen = features.abs().sum(dim=1, keepdim=True) > 0
         return torch.where(seen, probabilities, nothing)
 
+    @torch.no_grad()
+    def expected_overlap(self, features: Tensor) -> Tensor | None:
+        """Estimates how well boxes fit their defects.
+
+        Args:
+            features: (N, D), from :meth:`embed`.
+
+        Returns:
+            Expected IoU, (N,) in [0, 1], 0 for a box that shows nothing; ``None`` where no adapted
+            model brought an extent head along.
+        """
+        if self.extent_head is None:
+            return None
+        features = features.to(self._device)
+        expected = self.extent_head.expected_overlap(self.encoder.trunk_of(features))
+        return expected * (features.abs().sum(dim=1) > 0)
+
     def logits(self, features: Tensor) -> Tensor:
         """Returns what sentences and prototypes say together, before the temperature.
 
@@ -264,7 +285,10 @@ class CLIPScorer(nn.Module):
             settings = [encoder.image_size, encoder.parts, [vars(v) for v in encoder.views]]
             settings += [encoder.mean.tolist(), encoder.std.tolist(), self.classes]
             digest = hashlib.sha256(json.dumps(settings).encode())
-            for name, tensor in sorted(encoder.network.state_dict().items()):
+            state = {**encoder.network.state_dict()}
+            if self.extent_head is not None:
+                state.update(self.extent_head.state_dict(prefix='extent_head.'))
+            for name, tensor in sorted(state.items()):
                 digest.update(name.encode() + _bytes_of(tensor))
             self._base_fingerprint = digest.hexdigest()
         return self._base_fingerprint

@@ -1,0 +1,71 @@
+"""Hands the adapted CLIP model over to those who score with it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
+
+from mmdsym.clip.adaptation import CLIPAdaptation
+from mmdsym.clip.model_building import CONFIG_NAME, write_clip
+from mmdsym.errors import UserError
+from mmdsym.registry import HOOKS
+
+
+@HOOKS.register_module()
+class CLIPExportHook(Hook):
+    """Writes the adapted model as safetensors and json when training ends.
+
+    ``CLIPScorer(weights=out_dir)`` reads it; so does open_clip, as ``local-dir:OUT_DIR``.
+
+    Args:
+        out_dir: Folder to write; by default ``clip`` in the work folder.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, out_dir: str | None = None) -> None:
+        self.out_dir = out_dir
+
+    def before_train(self, runner: Runner) -> None:
+        """Makes sure that the result will not replace another one.
+
+        Raises:
+            UserError: The folder holds a model, and this is no resumed run.
+        """
+        folder = self._folder(runner)
+        if runner.iter == 0 and (folder / CONFIG_NAME).exists():
+            raise UserError(
+                f'{folder} holds an adapted CLIP model already: use it, remove it, or name another '
+                'out_dir for CLIPExportHook.'
+            )
+
+    @master_only
+    def after_train(self, runner: Runner) -> None:
+        """Writes the model and says where."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        folder = self._folder(runner)
+        write_adapted(folder, model)
+        runner.logger.info(f'The adapted CLIP model is in {folder}: CLIPScorer(weights=...).')
+
+    def _folder(self, runner: Runner) -> Path:
+        return Path(runner.work_dir) / 'clip' if self.out_dir is None else Path(self.out_dir)
+
+
+def write_adapted(folder: Path, model: CLIPAdaptation) -> None:
+    """Writes an adapted model with its classes, sentences, views and extent head.
+
+    Args:
+        folder: Created where it is missing.
+        model: The model.
+    """
+    settings = dict(
+        classes=list(model.classes),
+        prompts=model.prompts,
+        views=[asdict(view) for view in model.views],
+    )
+    write_clip(folder, model.clip_model, settings, model.extent_head)
