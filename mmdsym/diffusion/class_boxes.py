@@ -1,0 +1,85 @@
+"""The labelled boxes of each class, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .labelled_images import LabelledImage
+from .layout_config import LayoutConfig
+from .size_distribution import SizeDistribution, aspect_ratios, box_sizes
+
+
+@dataclass(frozen=True, eq=False)
+class ClassBoxes:
+    """The labelled boxes of one class, N from 1.
+
+    Attributes:
+        images: (N,), index of the labelled image.
+        positions: (N,), index among the boxes of that image.
+        boxes: (N, 4), x1 y1 x2 y2 in pixels.
+        ratios: (N,), width over height.
+        buckets: (N,), index in ``BUCKETS``.
+        repaintable: (N,), whether it can be painted over without spoiling another box.
+        sizes: The sizes that new boxes of the class get.
+    """
+
+    images: np.ndarray
+    positions: np.ndarray
+    boxes: np.ndarray
+    ratios: np.ndarray
+    buckets: np.ndarray
+    repaintable: np.ndarray
+    sizes: SizeDistribution
+
+
+def measure_class(
+    images: Sequence[LabelledImage], label: int, config: LayoutConfig
+) -> ClassBoxes | None:
+    """Collects the boxes of a class; ``None`` where nothing is labelled with it."""
+    found = [
+        (index, position)
+        for index, image in enumerate(images)
+        for position in np.flatnonzero((image.labels == label) & ~image.ignored)
+    ]
+    if not found:
+        return None
+    boxes = np.array([images[index].boxes[position] for index, position in found])
+    sizes = box_sizes(boxes)
+    distribution = SizeDistribution(sizes, config.sizes, config.size_quantiles)
+    return ClassBoxes(
+        images=np.array([index for index, _ in found]),
+        positions=np.array([position for _, position in found]),
+        boxes=boxes,
+        ratios=aspect_ratios(boxes),
+        buckets=np.array([distribution.bucket_of(size) for size in sizes]),
+        repaintable=np.array(
+            [
+                spoils_nothing(
+                    images[index].boxes[position],
+                    np.delete(images[index].boxes, position, axis=0),
+                    config.max_covered,
+                )
+                for index, position in found
+            ]
+        ),
+        sizes=distribution,
+    )
+
+
+def spoils_nothing(box: np.ndarray, others: np.ndarray, max_covered: float) -> bool:
+    """Says whether painting a box leaves all but a stated share of every other box as it was.
+
+    Args:
+        box: (4,), x1 y1 x2 y2.
+        others: (N, 4).
+        max_covered: In [0, 1].
+    """
+    if not len(others):
+        return True
+    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    areas = (others[:, 2] - others[:, 0]) * (others[:, 3] - others[:, 1])
+    return bool((width.clip(min=0) * height.clip(min=0) <= max_covered * areas).all())
