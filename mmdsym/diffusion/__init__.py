@@ -7,6 +7,7 @@ from .inpainting_model import DefectInpaintingDiffusion
 from .loss_metric import DiffusionLossMetric
 from .region_transform import CropDefectRegion
 from .sample_sheet_hook import SampleSheetHook
+from .stable_diffusion import StableDiffusionSynthesiser
 from .synthesis_dataset import DiffusionSynthesisDataset
 
 __all__ = [
@@ -18,4 +19,5 @@ __all__ = [
     'DiffusionSynthesisDataset',
     'DiffusionSynthesiser',
     'SampleSheetHook',
+    'StableDiffusionSynthesiser',
 ]
