@@ -1,13 +1,19 @@
 """CLIP as second opinion on pseudo-labels: scorer, prompts, prototypes, adaptation, filter."""
 
 from .adaptation import CLIPAdaptation
+from .class_evidence import ClassEvidence
 from .cluster_evidence import ClusterEvidence, suppress
 from .context_evidence import BoxShapes, ContextEvidence
 from .crop_dataset import CropDataset
 from .crop_metric import CropMetric
+from .embedding_reuse import EmbeddingMemory
 from .evidence import Evidence, JoinedEvidence, TeacherEvidence
 from .export_hook import CLIPExportHook
+from .filter_building import build_filter
+from .filter_hook import CLIPPseudoLabelFilterHook
 from .fusion import Fusion, FusionReport
+from .image_gate import ImageGate
+from .pseudo_label_filter import PseudoLabelFilter
 from .scorer import BoxScores, CLIPScorer
 from .stability_evidence import StabilityEvidence
 
@@ -16,16 +22,22 @@ __all__ = [
     'BoxShapes',
     'CLIPAdaptation',
     'CLIPExportHook',
+    'CLIPPseudoLabelFilterHook',
     'CLIPScorer',
+    'ClassEvidence',
     'ClusterEvidence',
     'ContextEvidence',
     'CropDataset',
     'CropMetric',
+    'EmbeddingMemory',
     'Evidence',
     'Fusion',
     'FusionReport',
+    'ImageGate',
     'JoinedEvidence',
+    'PseudoLabelFilter',
     'StabilityEvidence',
     'TeacherEvidence',
+    'build_filter',
     'suppress',
 ]

@@ -1,0 +1,117 @@
+"""Builds a pseudo-label filter from settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from mmdsym.errors import UserError
+from mmdsym.registry import MODELS
+
+from .box_embedder import BoxEmbedder
+from .class_evidence import ClassEvidence
+from .context_evidence import BoxShapes, ContextEvidence
+from .embedding_reuse import EmbeddingMemory
+from .evidence import Evidence, JoinedEvidence, TeacherEvidence
+from .fusion import Fusion
+from .image_gate import ImageGate
+from .labelled_crops import read_labelled_crops
+from .pseudo_label_filter import PseudoLabelFilter
+
+DEFAULT_EVIDENCE = ('teacher', 'context', 'class')
+KINDS = ('teacher', 'context', 'class')
+CROP_KINDS = ('class',)
+"""Kinds that look at crops, and so need a CLIP scorer."""
+
+
+def build_filter(
+    classes: Sequence[str],
+    scorer: Mapping | nn.Module,
+    labelled: Mapping,
+    evidence: Sequence[str] = DEFAULT_EVIDENCE,
+    gate: Mapping | None = None,
+    reuse: Mapping | None = None,
+    fusion: Mapping | None = None,
+    device: torch.device | str = 'cpu',
+    **settings,
+) -> PseudoLabelFilter:
+    """Builds the filter, and of the scorer what labelled crops teach it.
+
+    Args:
+        classes: Class names.
+        scorer: A scorer, or its config; ``classes`` are filled in where it names none.
+        labelled: ``ann_file`` (COCO json) and ``images_dir`` of labelled images.
+        evidence: Kinds to fuse: ``'teacher'`` (always first), ``'context'`` (the other boxes of
+            the image, and the usual shapes of the class) and ``'class'`` (CLIP on the crop).
+        gate: Arguments of :class:`mmdsym.clip.image_gate.ImageGate`; ``None`` for no gate.
+        reuse: Arguments of :class:`mmdsym.clip.embedding_reuse.EmbeddingMemory`.
+        fusion: Further arguments of :class:`mmdsym.clip.Fusion`.
+        device: Where the scorer computes.
+        **settings: Further arguments of :class:`mmdsym.clip.PseudoLabelFilter`.
+
+    Raises:
+        UserError: An unknown kind of evidence, or whatever is wrong with the scorer.
+    """
+    kinds = ['teacher', *(kind for kind in evidence if kind != 'teacher')]
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UserError(
+                f"the CLIP filter knows no evidence '{kind}': use some of {', '.join(KINDS)}."
+            )
+    built = build_scorer(scorer, classes).to(device)
+    joined = JoinedEvidence({kind: _build_kind(kind, built, classes, labelled) for kind in kinds})
+    return PseudoLabelFilter(
+        built,
+        BoxEmbedder(built, EmbeddingMemory(**(reuse or {}))),
+        joined,
+        [kind for kind in kinds if kind in CROP_KINDS],
+        Fusion(joined.columns, len(classes), **(fusion or {})),
+        len(classes),
+        gate=None if gate is None else ImageGate(**gate),
+        trust_crops=is_better_than_chance(built),
+        **settings,
+    )
+
+
+def build_scorer(scorer: Mapping | nn.Module, classes: Sequence[str]) -> nn.Module:
+    """Builds a scorer, unless it is one, and lets it learn from labelled crops."""
+    if isinstance(scorer, Mapping):
+        settings = dict(scorer)
+        if settings.get('classes') is None and settings.get('weights') is None:
+            settings['classes'] = list(classes)
+        scorer = MODELS.build(settings)
+        if tuple(scorer.classes) != tuple(classes):
+            raise UserError(
+                f'the CLIP scorer knows the classes {list(scorer.classes)}, the detector '
+                f'{list(classes)}: adapt one to this data, or correct its classes.'
+            )
+    if hasattr(scorer, 'prepare'):
+        scorer.prepare()
+    return scorer
+
+
+def is_better_than_chance(scorer: nn.Module) -> bool:
+    """Returns False where held-out crops have shown that the scorer knows nothing."""
+    held_out = getattr(scorer, 'held_out', None)
+    return held_out is None or held_out.better_than_chance
+
+
+def _build_kind(
+    kind: str, scorer: nn.Module, classes: Sequence[str], labelled: Mapping
+) -> Evidence:
+    if kind == 'teacher':
+        return TeacherEvidence()
+    if kind == 'class':
+        return ClassEvidence(scorer)
+    return ContextEvidence(_measure_shapes(labelled, len(classes)))
+
+
+def _measure_shapes(labelled: Mapping, num_classes: int) -> BoxShapes:
+    crops = read_labelled_crops(labelled['ann_file'], labelled['images_dir'], clean_per_image=0)
+    boxes = np.concatenate([image.boxes for image in crops.images])
+    return BoxShapes.measure(
+        torch.from_numpy(boxes).float(), torch.from_numpy(crops.labels()).long(), num_classes
+    )
