@@ -284,7 +284,8 @@ main() {
   "$venv/bin/python" -c 'import mmdet, mmcv.ops, mmdsym' ||
     fail "the packages are installed but cannot be imported: the reason stands above."
   local files
-  files=$("$venv/bin/python" -c 'import os, mmdsym
+  # Isolated, lest a checkout in the present folder be found in place of what was installed.
+  files=$("$venv/bin/python" -I -c 'import os, mmdsym
 print(os.path.join(os.path.dirname(mmdsym.__file__), ".mim"))')
   say "Done: run $venv/bin/python; the configs and tools are in $files."
 }
