@@ -8,12 +8,24 @@ from .calibration import (
     keep_thresholds,
 )
 from .defect_metric import DefectMetric
+from .precision_recall import PrecisionRecallCurve
+from .pseudo_label_metric import PseudoLabelMetric, read_truth
+from .pseudo_label_quality import PseudoLabelQuality, ScoredBoxes, TrueBoxes, measure_quality
+from .pseudo_label_report import write_report
 
 __all__ = [
     'KEEP_NOTHING',
     'DefectMetric',
     'JudgedDetections',
+    'PrecisionRecallCurve',
+    'PseudoLabelMetric',
+    'PseudoLabelQuality',
+    'ScoredBoxes',
+    'TrueBoxes',
     'cover_thresholds',
     'judge_detections',
     'keep_thresholds',
+    'measure_quality',
+    'read_truth',
+    'write_report',
 ]
