@@ -6,7 +6,7 @@
 #
 #   --python PYTHON     the Python whose torch and torchvision are used (default: python3)
 #   --venv FOLDER       where the new virtual environment goes (default: mmdsym-venv)
-#   --ops all|NAME,...  which of mmcv's operators are compiled (default: all, 13 to 22 minutes on
+#   --ops all|NAME,...  which of mmcv's operators are compiled (default: all, 6 to 22 minutes on
 #                       2 cores, longer for a GPU); nms,roi_align,focal_loss suffice for ATSS,
 #                       RetinaNet, FCOS, RTMDet and Faster R-CNN and take a few minutes;
 #                       ms_deform_attn,nms are those of Deformable DETR and DINO

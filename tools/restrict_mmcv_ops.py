@@ -1,6 +1,6 @@
 """Restricts mmcv's source to the operators that are needed, so that it compiles in minutes.
 
-All of mmcv's operators take 13 to 22 minutes on 2 cores and more for a GPU; a detector needs
+All of mmcv's operators take 6 to 22 minutes on 2 cores and more for a GPU; a detector needs
 three or four of them. The others stay importable, as mmcv wants it, and raise an error that says
 how to get them when they are called.
 

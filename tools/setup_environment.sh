@@ -164,7 +164,7 @@ build_mmcv() {
     check_compiler
     mkdir -p "$folder"
     unpack_mmcv "$folder"
-    say "Compiling mmcv's operators: 13 to 22 minutes on 2 cores; the log is $log."
+    say "Compiling mmcv's operators: 6 to 22 minutes on 2 cores; the log is $log."
     # The watcher must not hold the lock of the set-up, should it outlive it by a minute.
     watch_mmcv "$folder" 9>&- &
     local watcher=$!
