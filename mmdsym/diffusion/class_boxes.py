@@ -22,6 +22,8 @@ class ClassBoxes:
         boxes: (N, 4), x1 y1 x2 y2 in pixels.
         ratios: (N,), width over height.
         buckets: (N,), index in ``BUCKETS``.
+        fits: (3, N), whether a box may stand for each of ``BUCKETS``: one that lies on a border,
+            as all do where a class has one size only, may for both sides.
         repaintable: (N,), whether it can be painted over without spoiling another box.
         sizes: The sizes that new boxes of the class get.
     """
@@ -31,6 +33,7 @@ class ClassBoxes:
     boxes: np.ndarray
     ratios: np.ndarray
     buckets: np.ndarray
+    fits: np.ndarray
     repaintable: np.ndarray
     sizes: SizeDistribution
 
@@ -55,6 +58,7 @@ def measure_class(
         boxes=boxes,
         ratios=aspect_ratios(boxes),
         buckets=np.array([distribution.bucket_of(size) for size in sizes]),
+        fits=(sizes >= distribution.borders[:3, None]) & (sizes <= distribution.borders[1:, None]),
         repaintable=np.array(
             [
                 spoils_nothing(

@@ -182,7 +182,7 @@ class LayoutPlanner:
         """Labelled images that may suit the first defect."""
         if wish.kind == 'repaint':
             boxes = self.classes[wish.label]
-            suitable = boxes.images[boxes.repaintable & (boxes.buckets == wish.bucket)]
+            suitable = boxes.images[boxes.repaintable & boxes.fits[wish.bucket]]
         else:
             suitable = np.arange(len(self.images)) if foreign else self._surfaces[wish.label]
         for _ in range(_SOURCES_TRIED if len(suitable) else 0):
@@ -207,7 +207,7 @@ class LayoutPlanner:
         placed: Sequence[Operation],
     ) -> Operation | None:
         boxes = self.classes[wish.label]
-        chosen = boxes.repaintable & (boxes.images == source) & (boxes.buckets == wish.bucket)
+        chosen = boxes.repaintable & boxes.fits[wish.bucket] & (boxes.images == source)
         for entry in placed:
             chosen &= boxes.positions != entry.replaces
         if not chosen.any():
@@ -338,7 +338,7 @@ class LayoutPlanner:
 
 def _references_for(boxes: ClassBoxes, wish: _Wish) -> np.ndarray:
     """Labelled boxes that a new one may start from: of its size, or of another to be rescaled."""
-    same = boxes.buckets == wish.bucket
+    same = boxes.fits[wish.bucket]
     suitable = np.flatnonzero(~same if wish.kind == 'rescale' else same)
     return suitable if len(suitable) else np.arange(len(same))
 
