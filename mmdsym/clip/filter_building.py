@@ -16,14 +16,14 @@ from .class_evidence import ClassEvidence
 from .context_evidence import BoxShapes, ContextEvidence
 from .embedding_reuse import EmbeddingMemory
 from .evidence import Evidence, JoinedEvidence, TeacherEvidence
+from .extent_evidence import ExtentEvidence
 from .fusion import Fusion
 from .image_gate import ImageGate
 from .labelled_crops import read_labelled_crops
 from .pseudo_label_filter import PseudoLabelFilter
 
-DEFAULT_EVIDENCE = ('teacher', 'context', 'class')
-KINDS = ('teacher', 'context', 'class')
-CROP_KINDS = ('class',)
+KINDS = ('teacher', 'context', 'class', 'extent')
+CROP_KINDS = ('class', 'extent')
 """Kinds that look at crops, and so need a CLIP scorer."""
 
 
@@ -31,7 +31,7 @@ def build_filter(
     classes: Sequence[str],
     scorer: Mapping | nn.Module,
     labelled: Mapping,
-    evidence: Sequence[str] = DEFAULT_EVIDENCE,
+    evidence: Sequence[str] | None = None,
     gate: Mapping | None = None,
     reuse: Mapping | None = None,
     fusion: Mapping | None = None,
@@ -45,7 +45,9 @@ def build_filter(
         scorer: A scorer, or its config; ``classes`` are filled in where it names none.
         labelled: ``ann_file`` (COCO json) and ``images_dir`` of labelled images.
         evidence: Kinds to fuse: ``'teacher'`` (always first), ``'context'`` (the other boxes of
-            the image, and the usual shapes of the class) and ``'class'`` (CLIP on the crop).
+            the image, and the usual shapes of the class), ``'class'`` (CLIP on the crop) and
+            ``'extent'`` (an adapted CLIP on how well the box fits). By default all that the scorer
+            can judge; the fusion drops what adds nothing.
         gate: Arguments of :class:`mmdsym.clip.image_gate.ImageGate`; ``None`` for no gate.
         reuse: Arguments of :class:`mmdsym.clip.embedding_reuse.EmbeddingMemory`.
         fusion: Further arguments of :class:`mmdsym.clip.Fusion`.
@@ -55,13 +57,13 @@ def build_filter(
     Raises:
         UserError: An unknown kind of evidence, or whatever is wrong with the scorer.
     """
-    kinds = ['teacher', *(kind for kind in evidence if kind != 'teacher')]
-    for kind in kinds:
+    for kind in evidence or ():
         if kind not in KINDS:
             raise UserError(
                 f"the CLIP filter knows no evidence '{kind}': use some of {', '.join(KINDS)}."
             )
     built = build_scorer(scorer, classes).to(device)
+    kinds = _choose_kinds(evidence, built)
     joined = JoinedEvidence({kind: _build_kind(kind, built, classes, labelled) for kind in kinds})
     return PseudoLabelFilter(
         built,
@@ -99,6 +101,19 @@ def is_better_than_chance(scorer: nn.Module) -> bool:
     return held_out is None or held_out.better_than_chance
 
 
+def _choose_kinds(evidence: Sequence[str] | None, scorer: nn.Module) -> list[str]:
+    """Puts the teacher first; without a choice, takes all that the scorer can judge."""
+    judges_extent = getattr(scorer, 'extent_head', None) is not None
+    if evidence is None:
+        return [kind for kind in KINDS if kind != 'extent' or judges_extent]
+    if 'extent' in evidence and not judges_extent:
+        raise UserError(
+            "the evidence 'extent' needs a CLIP model that was adapted with an extent head: run "
+            'tools/train.py configs/clip/adapt_clip_neu_40pct.py and give its weights.'
+        )
+    return ['teacher', *(kind for kind in evidence if kind != 'teacher')]
+
+
 def _build_kind(
     kind: str, scorer: nn.Module, classes: Sequence[str], labelled: Mapping
 ) -> Evidence:
@@ -106,6 +121,8 @@ def _build_kind(
         return TeacherEvidence()
     if kind == 'class':
         return ClassEvidence(scorer)
+    if kind == 'extent':
+        return ExtentEvidence(scorer)
     return ContextEvidence(_measure_shapes(labelled, len(classes)))
 
 

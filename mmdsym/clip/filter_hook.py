@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Mapping, Sequence
 
 from mmengine.dist import all_gather_object
@@ -13,7 +14,7 @@ from mmdsym.engine.hooks.stage_hook import dsym_model
 from mmdsym.errors import UserError
 from mmdsym.registry import HOOKS
 
-from .filter_building import DEFAULT_EVIDENCE, build_filter
+from .filter_building import build_filter
 from .filter_counts import FilterCounts
 from .filter_sheet import draw_filter_sheet
 from .pseudo_label_filter import MODES, PseudoLabelFilter
@@ -65,7 +66,7 @@ class CLIPPseudoLabelFilterHook(Hook):
         labelled: Mapping,
         mode: str = 'hard',
         schedule: Mapping[str, str] | None = None,
-        evidence: Sequence[str] = DEFAULT_EVIDENCE,
+        evidence: Sequence[str] | None = None,
         gate: Mapping | None = None,
         reuse: Mapping | None = None,
         fusion: Mapping | None = None,
@@ -98,6 +99,7 @@ class CLIPPseudoLabelFilterHook(Hook):
         self.filter: PseudoLabelFilter | None = None
         self._state: Mapping | None = None
         self._told_fits = 0
+        self._began = self._iteration_seconds = self._filter_seconds = 0.0
 
     def before_train(self, runner: Runner) -> None:
         """Builds the filter, unless no stage uses it."""
@@ -130,7 +132,9 @@ class CLIPPseudoLabelFilterHook(Hook):
         active = self.filter is not None and mode != 'off'
         if active:
             self.filter.mode = mode
+            self.filter.seconds = 0.0
         dsym_model(runner).set_pseudo_label_scorer(self.filter if active else None)
+        self._began = time.perf_counter()
 
     def after_train_iter(
         self,
@@ -144,6 +148,9 @@ class CLIPPseudoLabelFilterHook(Hook):
             return
         if self.filter.fits != self._told_fits:
             self._tell_fit(runner)
+        else:
+            self._iteration_seconds += time.perf_counter() - self._began
+            self._filter_seconds += self.filter.seconds
         if not dsym_model(runner).stage.uses_teacher:
             return
         if self.every_n_train_iters(runner, self.interval):
@@ -183,10 +190,14 @@ class CLIPPseudoLabelFilterHook(Hook):
         asked, reused = (sum(part[1][i] for part in parts) for i in (0, 1))
         classes = runner.train_dataloader.dataset.metainfo['classes']
         share = reused / max(1, asked)
+        cost = self._filter_seconds / max(1e-9, self._iteration_seconds)
+        self._filter_seconds = self._iteration_seconds = 0.0
         runner.logger.info(
-            f'{total.line(classes)}; {asked} embeddings, {share:.0%} of them remembered.'
+            f'{total.line(classes)}; {asked} embeddings, {share:.0%} of them remembered; the '
+            f'filter took {cost:.1%} of the time.'
         )
-        scalars = total.scalars(classes) | {'clip_filter/remembered_share': share}
+        scalars = total.scalars(classes)
+        scalars |= {'clip_filter/remembered_share': share, 'clip_filter/share_of_time': cost}
         runner.visualizer.add_scalars(scalars, step=runner.iter + 1)
 
     def _draw(self, runner: Runner) -> None:

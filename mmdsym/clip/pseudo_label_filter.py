@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
@@ -100,6 +101,7 @@ class PseudoLabelFilter:
     Attributes:
         counts: What became of boxes since somebody looked; whoever looks replaces it.
         fits: Number of calibrations so far.
+        seconds: Spent on scoring since somebody set it to 0.
     """
 
     def __init__(
@@ -140,6 +142,7 @@ class PseudoLabelFilter:
         self.kept_examples: deque[Example] = deque(maxlen=_EXAMPLES)
         self.dropped_examples: deque[Example] = deque(maxlen=_EXAMPLES)
         self.fits = 0
+        self.seconds = 0.0
         self.floor = 0.0
         self.imputed = torch.zeros(len(self._crop_columns), dtype=torch.float64)
 
@@ -166,12 +169,14 @@ class PseudoLabelFilter:
             predictions: See :class:`mmdsym.models.PseudoLabelScorer`.
             images: As there.
         """
+        began = time.perf_counter()
         judged = self._judge(predictions, images, self.asks_clip)
         scores = []
         for index, found in enumerate(predictions):
             found.clip_scores = judged.clip_scores[index].to(found.scores)
             fused = self._fuse(judged, index, found)
             scores.append(self._gated(fused, judged.defect[index]).to(found.scores))
+        self.seconds += time.perf_counter() - began
         return scores
 
     def fit(
