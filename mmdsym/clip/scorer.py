@@ -156,13 +156,13 @@ class CLIPScorer(nn.Module):
         if keys is not None and self.evidence != 'text':
             prototypes = Prototypes(keys.features, keys.labels, len(self.classes) + 1)
             if held_out is not None:
-                text = self._text_logits(held_out.features.to(self._device)).cpu()
+                text = self._text_logits(held_out.features.to(self.device)).cpu()
                 text = None if self.evidence == 'prototypes' else text
                 prototypes = prototypes.tuned(text, held_out)
-            self.prototypes = prototypes.to(self._device)
+            self.prototypes = prototypes.to(self.device)
         if held_out is None:
             return
-        logits = self.logits(held_out.features.to(self._device)).cpu()
+        logits = self.logits(held_out.features.to(self.device)).cpu()
         self.temperature, _ = fit_temperature(logits, held_out.labels)
         self.held_out = judge((logits / self.temperature).softmax(dim=1), held_out.labels)
         self._tell()
@@ -207,9 +207,9 @@ class CLIPScorer(nn.Module):
         Returns:
             The scores, in the order of the features.
         """
-        features = features.to(self._device)
+        features = features.to(self.device)
         distribution = self.distribution(features)
-        own = distribution.gather(1, labels.to(self._device).long()[:, None])[:, 0]
+        own = distribution.gather(1, labels.to(self.device).long()[:, None])[:, 0]
         return BoxScores(own, distribution[:, -1], distribution, features)
 
     @torch.no_grad()
@@ -242,7 +242,7 @@ class CLIPScorer(nn.Module):
         """
         if self.extent_head is None:
             return None
-        features = features.to(self._device)
+        features = features.to(self.device)
         expected = self.extent_head.expected_overlap(self.encoder.trunk_of(features))
         return expected * (features.abs().sum(dim=1) > 0)
 
@@ -261,7 +261,8 @@ class CLIPScorer(nn.Module):
         return logits if self.evidence == 'prototypes' else logits + self._text_logits(features)
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """Where it computes; crops come from anywhere."""
         return self.encoder.mean.device
 
     def _text_logits(self, features: Tensor) -> Tensor:
@@ -273,7 +274,7 @@ class CLIPScorer(nn.Module):
 
     def _encode_prompts(self) -> Tensor:
         counts = [len(tokens) for tokens in self._tokens]
-        chunks = torch.cat(self._tokens).to(self._device).split(_PROMPTS_AT_ONCE)
+        chunks = torch.cat(self._tokens).to(self.device).split(_PROMPTS_AT_ONCE)
         encode = self.encoder.network.encode_text
         found = torch.cat([encode(chunk, normalize=True) for chunk in chunks])
         means = torch.stack([of_class.mean(dim=0) for of_class in found.split(counts)])
