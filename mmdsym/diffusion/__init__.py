@@ -1,5 +1,6 @@
 """Conditional diffusion that paints defects: model, sampler, layouts, cache and data set."""
 
+from .classifier_acceptance import CropClassifierAcceptance
 from .copy_paste import CopyPasteSynthesiser
 from .diffusion_synthesiser import DiffusionSynthesiser
 from .export_hook import DiffusionExportHook
@@ -12,6 +13,7 @@ from .synthesis_dataset import DiffusionSynthesisDataset
 
 __all__ = [
     'CopyPasteSynthesiser',
+    'CropClassifierAcceptance',
     'CropDefectRegion',
     'DefectInpaintingDiffusion',
     'DiffusionExportHook',
