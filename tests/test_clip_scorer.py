@@ -1,0 +1,194 @@
+"""CLIPScorer: what any boxes and images give, and that batches are one pass."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from clip_data import TINY_CLIP
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mmdsym.clip import CLIPScorer
+from mmdsym.clip.encoder import CropEncoder
+from mmdsym.clip.model_building import build_clip
+from mmdsym.clip.views import CropView
+from mmdsym.errors import UserError
+from mmdsym.registry import MODELS
+
+NAN = float('nan')
+INFINITE = float('inf')
+VIEWS = [dict(context=1.3), dict(context=1.5, shape='box')]
+anything = st.floats(-500, 500) | st.sampled_from([NAN, INFINITE, -INFINITE, 0.0, 1e-9, 64.0])
+
+
+def build(**settings_) -> CLIPScorer:
+    torch.manual_seed(0)
+    options = dict(classes=('dent', 'spot'), model=TINY_CLIP, **settings_)
+    return MODELS.build(dict(type='mmdsym.CLIPScorer', **options))
+
+
+@pytest.fixture(scope='module')
+def scorer() -> CLIPScorer:
+    return build(features=('embedding', 'trunk'), views=VIEWS)
+
+
+@pytest.fixture(scope='module')
+def image() -> torch.Tensor:
+    return torch.randint(0, 256, (3, 48, 64), generator=torch.manual_seed(1), dtype=torch.uint8)
+
+
+@settings(max_examples=25)
+@given(boxes=st.lists(st.tuples(anything, anything, anything, anything), max_size=6))
+def test_any_boxes_give_probabilities(scorer, image, boxes):
+    boxes = torch.tensor(boxes).reshape(-1, 4)
+    (found,) = scorer.score([image], [boxes], [torch.ones(len(boxes), dtype=torch.long)])
+    assert found.distribution.shape == (len(boxes), 3)
+    assert torch.allclose(found.distribution.sum(dim=1), torch.ones(len(boxes)), atol=1e-5)
+    assert torch.equal(found.agreement, found.distribution[:, 1])
+    assert torch.equal(found.background, found.distribution[:, 2])
+    lengths = found.features.norm(dim=1)
+    assert ((lengths < 1e-9) | ((lengths - 1).abs() < 1e-4)).all()
+
+
+@pytest.mark.parametrize(
+    'box',
+    [
+        (NAN, 1, 9, 9),
+        (3, 3, 3, 9),
+        (9, 9, 3, 3),
+        (70, 5, 90, 20),
+        (-9, -9, 0, 0),
+        (0, 0, INFINITE, 9),
+    ],
+)
+def test_a_box_that_shows_nothing_is_background(scorer, image, box):
+    boxes = torch.tensor([box, (5, 5, 25, 30)])
+    (found,) = scorer.score([image], [boxes], [torch.zeros(2)])
+    assert found.agreement[0] == 0
+    assert found.background[0] == 1
+    assert not found.features[0].any()
+    assert 0 < found.background[1] < 1
+
+
+def test_what_lies_outside_of_the_image_is_cut_off(scorer, image):
+    inside, beyond = torch.tensor([[40.0, 10, 64, 48]]), torch.tensor([[40.0, 10, 90, 80]])
+    assert torch.equal(scorer.embed([image], [inside])[0], scorer.embed([image], [beyond])[0])
+
+
+def test_images_without_boxes_and_no_images(scorer, image):
+    none, one = torch.zeros(0, 4), torch.tensor([[5.0, 5, 25, 30]])
+    found = scorer.score([image, image], [none, one], [torch.zeros(0), torch.zeros(1)])
+    assert [len(scores.agreement) for scores in found] == [0, 1]
+    assert found[0].features.shape == (0, scorer.encoder.feature_width)
+    assert found[1].features.shape == (1, scorer.encoder.feature_width)
+    assert scorer.score([image], [none], [torch.zeros(0)])[0].distribution.shape == (0, 3)
+    assert scorer.score([], [], []) == []
+
+
+def test_grey_images_are_images_of_three_equal_channels(scorer, image):
+    box = torch.tensor([[5.0, 5, 25, 30]])
+    grey = image[:1]
+    assert torch.equal(
+        scorer.embed([grey], [box])[0], scorer.embed([grey.repeat(3, 1, 1).float()], [box])[0]
+    )
+    with pytest.raises(UserError, match=r'\(2, 48, 64\)'):
+        scorer.embed([image[:2]], [box])
+
+
+@pytest.mark.parametrize('count', [1, 200])
+def test_one_class_and_many(image, count):
+    scorer = build_with_classes(count)
+    boxes = torch.tensor([[5.0, 5, 25, 30], [1, 1, 9, 60]])
+    (found,) = scorer.score([image], [boxes], [torch.tensor([0, count - 1])])
+    assert found.distribution.shape == (2, count + 1)
+    assert torch.equal(found.agreement[1], found.distribution[1, count - 1])
+    assert found.distribution.isfinite().all()
+
+
+def build_with_classes(count: int) -> CLIPScorer:
+    return CLIPScorer(classes=[f'kind {n}' for n in range(count)], model=TINY_CLIP)
+
+
+def test_known_features_need_no_forward_pass(scorer, image, monkeypatch):
+    boxes, labels = torch.tensor([[5.0, 5, 25, 30], [8, 2, 60, 40]]), torch.tensor([0, 1])
+    (found,) = scorer.score([image], [boxes], [labels])
+    monkeypatch.setattr(scorer.encoder, 'encode_parts', None)
+    again = scorer.score_features(found.features, labels)
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+def test_all_crops_of_a_batch_go_through_at_once(scorer, image, monkeypatch):
+    passes = []
+    trunk = scorer.encoder.network.visual.trunk
+    monkeypatch.setattr(trunk, 'forward', count_passes(trunk.forward, passes))
+    boxes = torch.tensor([[5.0, 5, 25, 30], [8, 2, 60, 40]])
+    whole = scorer.embed([image, image[:, :30]], [boxes, boxes])
+    assert passes == [8]
+    monkeypatch.setattr(scorer.encoder, 'max_crops', 3)
+    parts = scorer.embed([image, image[:, :30]], [boxes, boxes])
+    assert passes == [8, 3, 3, 2]
+    assert torch.allclose(torch.cat(whole), torch.cat(parts), atol=1e-5)
+
+
+def count_passes(forward, passes: list[int]):
+    def counted(inputs):
+        passes.append(len(inputs))
+        return forward(inputs)
+
+    return counted
+
+
+def test_crops_have_the_resolution_of_the_original():
+    encoder = CropEncoder(build_clip(TINY_CLIP), [CropView(1.0, 'square')])
+    image = torch.rand(3, 400, 500) * 255
+    crops, _ = encoder.cut([image], [torch.tensor([[300.0, 200, 332, 232]])])
+    assert torch.allclose(crops[0, 0], image[:, 200:232, 300:332], atol=1e-3)
+
+
+def test_a_view_of_the_box_keeps_its_border_in_place():
+    windows = CropView(2.0, 'box').windows(torch.tensor([[10.0, 20, 50, 30]]))
+    assert windows.tolist() == [[-10, 15, 70, 35]]
+    with pytest.raises(UserError, match='circle'):
+        CropView(1.3, 'circle')
+    with pytest.raises(UserError, match='context is 0.5'):
+        CropView(0.5)
+
+
+def test_the_fingerprint_follows_the_content(scorer):
+    same = build(features=('embedding', 'trunk'), views=VIEWS)
+    assert same.fingerprint == scorer.fingerprint
+    prompts = dict(dent='a dent', spot='a spot')
+    other = build(features=('embedding', 'trunk'), views=VIEWS, prompts=prompts)
+    assert other.fingerprint != scorer.fingerprint
+    assert build(features=('embedding', 'trunk')).fingerprint != scorer.fingerprint
+    changed = build(features=('embedding', 'trunk'), views=VIEWS)
+    changed.encoder.network.visual.head.proj.weight.data[0, 0] += 1
+    assert changed.fingerprint != scorer.fingerprint
+
+
+def test_nothing_of_it_learns(scorer):
+    scorer.train()
+    assert not any(module.training for module in scorer.modules())
+    assert not any(parameter.requires_grad for parameter in scorer.parameters())
+
+
+@pytest.mark.parametrize(
+    ('options', 'said'),
+    [
+        (dict(evidence='feeling'), "'feeling' does not exist"),
+        (dict(evidence='prototypes'), 'set prototypes'),
+        (dict(features=('trunk',)), 'do not exist'),
+        (dict(max_crops=0), 'max_crops is 0'),
+        (dict(prompts=dict(dent=['a dent'])), "'spot' has no CLIP prompt"),
+    ],
+)
+def test_impossible_settings_are_refused(options, said):
+    with pytest.raises(UserError, match=said):
+        build(**options)
+
+
+def test_no_class_at_all():
+    with pytest.raises(UserError, match='no class'):
+        CLIPScorer(model=TINY_CLIP)
+    with pytest.raises(UserError, match='no class'):
+        CLIPScorer(classes=(), model=TINY_CLIP)
