@@ -78,10 +78,10 @@ class PatchDenoiser(nn.Module):
         """Returns the prediction, of the shape of ``noisy``.
 
         Args:
-            noisy: (N, C, S, S).
-            known: (N, C, S, S), the surroundings in [-1, 1], 0 where the region is.
+            noisy: (N, C, S, S), of unit variance.
+            known: (N, C, S, S), the surroundings, 0 where the region is.
             masks: (N, 2, S, S), region and box in [0, 1].
-            steps: (N,), time steps.
+            steps: (N,), what stands for the noise level.
             classes: (N,), indices of embeddings.
         """
         given = F.pixel_unshuffle(torch.cat([noisy, known, masks], dim=1), self.patch_size)

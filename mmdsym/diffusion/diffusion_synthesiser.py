@@ -16,7 +16,7 @@ from mmdsym.registry import SYNTHESISERS
 
 from .blending import blend
 from .denoiser import PatchDenoiser
-from .region_batch import to_unit_range
+from .region_batch import to_batch, to_pixels
 from .region_transform import to_channels, to_tensor
 from .regions import cut_window, paste_window, place_window, region_masks, resize
 from .sampling import noise_of, sample_regions
@@ -101,17 +101,18 @@ class DiffusionSynthesiser:
         image, region, box, classes, noise = (
             torch.stack(parts).to(self.device) for parts in zip(*filled, strict=True)
         )
+        batch = to_batch(image, region, box)
         painted = sample_regions(
             self.denoiser,
             self.scheduler,
-            to_unit_range(image, region, box),
+            batch,
             classes,
             noise,
             self.num_steps,
             self.guidance,
             start=length / self.num_steps,
         )
-        pixels = ((painted.cpu() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+        pixels = to_pixels(painted, batch.brightness)
         return [
             self._finish(task, pixel)
             for task, pixel in zip(tasks, pixels[: len(tasks)], strict=True)

@@ -15,10 +15,9 @@ from mmdsym.registry import HOOKS
 from mmdsym.visualization import compose_sheet, draw_panel
 
 from .inpainting_model import DefectInpaintingDiffusion
-from .region_batch import to_unit_range
+from .region_batch import to_batch, to_pixels
 from .sampling import noise_of, sample_regions
 from .synthesiser import CLEAN_SURFACE
-from .weights import sampling_scheduler
 
 
 @HOOKS.register_module()
@@ -81,17 +80,18 @@ class SampleSheetHook(Hook):
         noise = [noise_of(index, tuple(data['image'].shape[1:])) for index in range(len(regions))]
         was_training = model.training
         model.eval()
+        batch = to_batch(data['image'], data['region'], data['box'])
         painted = sample_regions(
             model.denoiser,
-            sampling_scheduler(model.scheduler),
-            to_unit_range(data['image'], data['region'], data['box']),
+            model.scheduler,
+            batch,
             model.denoiser.class_index(data['label']),
             torch.stack(noise).to(data['image'].device),
             self.num_steps,
             self.guidance,
         )
         model.train(was_training)
-        return list(((painted.cpu() + 1) * 127.5).round().to(torch.uint8))
+        return list(to_pixels(painted, batch.brightness))
 
 
 def _panels(region: dict, painted: Tensor, name: str) -> list[Image.Image]:

@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import numpy as np
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import EDMDPMSolverMultistepScheduler
 from torch import Tensor
 
 from .denoiser import PatchDenoiser
@@ -16,7 +16,7 @@ from .region_batch import RegionBatch
 @torch.no_grad()
 def sample_regions(
     denoiser: PatchDenoiser,
-    scheduler: DPMSolverMultistepScheduler,
+    scheduler: EDMDPMSolverMultistepScheduler,
     batch: RegionBatch,
     classes: Tensor,
     noise: Tensor,
@@ -28,39 +28,36 @@ def sample_regions(
 
     Args:
         denoiser: The network.
-        scheduler: Is copied, since it keeps the state of one sampling.
+        scheduler: That of the training; is copied, since it keeps the state of one sampling.
         batch: Surroundings, regions and boxes; inside the region ``image`` holds what to start
             from, and matters only where ``start`` is below 1.
         classes: (N,), indices of the denoiser's embeddings.
         noise: (N, C, S, S), standard normal.
         num_steps: Steps from pure noise; in proportion fewer from a picture.
         guidance: Weight of the class against any class; 1 uses the class alone and costs half.
-        start: Share of the way to pure noise at which to start, in (0, 1].
+        start: Share of the steps to take, in (0, 1]; below 1 from the picture with noise.
 
     Returns:
-        (N, C, S, S), in [-1, 1]; outside the region it is ``batch.image``.
+        (N, C, S, S), in the units of ``batch.image``, which it equals outside the region.
     """
     scheduler = deepcopy(scheduler)
     scheduler.set_timesteps(num_steps)
     skipped = min(round(num_steps * (1 - start)), num_steps - 1)
     scheduler.set_begin_index(skipped)
-    steps = scheduler.timesteps[skipped:]
-    known = batch.image * (1 - batch.region)
-    masks = torch.cat([batch.region, batch.box], dim=1)
+    known, masks = batch.known(), batch.masks()
+    noisy = noise * scheduler.sigmas[skipped].to(noise)
     if skipped:
-        noisy = scheduler.add_noise(batch.image, noise, steps[:1].expand(len(noise)))
-    else:
-        noisy = noise * scheduler.init_noise_sigma
-    for step in steps:
-        times = step.expand(len(noise)).to(noise.device)
-        predicted = denoiser(noisy, known, masks, times, classes)
+        noisy = batch.image + noisy
+    for step in scheduler.timesteps[skipped:]:
+        scaled = scheduler.scale_model_input(noisy, step)
+        times = step.expand(len(noise)).to(noise)
+        predicted = denoiser(scaled, known, masks, times, classes)
         if guidance != 1.0:
-            free = denoiser(
-                noisy, known, masks, times, torch.full_like(classes, denoiser.any_class)
-            )
+            of_any = torch.full_like(classes, denoiser.any_class)
+            free = denoiser(scaled, known, masks, times, of_any)
             predicted = free + guidance * (predicted - free)
         noisy = scheduler.step(predicted, step, noisy).prev_sample
-    return known + noisy.clamp(-1, 1) * batch.region
+    return known + noisy * batch.region
 
 
 def noise_of(seed: int, shape: tuple[int, ...]) -> Tensor:

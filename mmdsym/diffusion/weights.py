@@ -9,7 +9,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UNet2DModel
+from diffusers import EDMDPMSolverMultistepScheduler, UNet2DModel
 from safetensors import SafetensorError
 
 from mmdsym.errors import UserError
@@ -39,7 +39,10 @@ class DiffusionDescription:
 
 
 def save_diffusion(
-    folder: str | Path, unet: UNet2DModel, scheduler: SchedulerMixin, about: DiffusionDescription
+    folder: str | Path,
+    unet: UNet2DModel,
+    scheduler: EDMDPMSolverMultistepScheduler,
+    about: DiffusionDescription,
 ) -> None:
     """Writes a folder with ``unet/``, ``scheduler/`` and ``mmdsym.json``, whole or not at all.
 
@@ -61,8 +64,8 @@ def save_diffusion(
 
 def load_diffusion(
     folder: str | Path,
-) -> tuple[UNet2DModel, DPMSolverMultistepScheduler, DiffusionDescription]:
-    """Reads what :func:`save_diffusion` wrote, with the scheduler that samples in few steps.
+) -> tuple[UNet2DModel, EDMDPMSolverMultistepScheduler, DiffusionDescription]:
+    """Reads what :func:`save_diffusion` wrote.
 
     Raises:
         UserError: The folder is missing, incomplete or damaged.
@@ -81,8 +84,8 @@ def load_diffusion(
         unet = UNet2DModel.from_pretrained(
             folder, subfolder=_UNET, use_safetensors=True, local_files_only=True
         )
-        scheduler = sampling_scheduler(
-            DDPMScheduler.from_pretrained(folder, subfolder=_SCHEDULER, local_files_only=True)
+        scheduler = EDMDPMSolverMultistepScheduler.from_pretrained(
+            folder, subfolder=_SCHEDULER, local_files_only=True
         )
     except (OSError, ValueError, TypeError, KeyError, SafetensorError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -91,13 +94,6 @@ def load_diffusion(
             'the folder.'
         ) from None
     return unet.eval(), scheduler, about
-
-
-def sampling_scheduler(trained: DDPMScheduler) -> DPMSolverMultistepScheduler:
-    """Returns DPM-Solver++ (arXiv 2211.01095) for the noise that a model was trained with."""
-    return DPMSolverMultistepScheduler.from_config(
-        trained.config, algorithm_type='dpmsolver++', timestep_spacing='trailing'
-    )
 
 
 def diffusion_digest(folder: str | Path) -> str:

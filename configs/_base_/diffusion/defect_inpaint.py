@@ -20,13 +20,9 @@ model = dict(
             norm_num_groups=16,
         ),
     ),
-    noise_schedule=dict(
-        num_train_timesteps=1000,
-        beta_schedule='squaredcos_cap_v2',
-        prediction_type='v_prediction',
-        rescale_betas_zero_snr=True,
-        clip_sample=False,
-    ),
+    # The deviation of NEU-DET's labelled regions from the brightness around them is 0.3.
+    noise_schedule=dict(sigma_min=0.005, sigma_max=10.0, sigma_data=0.3, prediction_type='epsilon'),
+    noise_levels=dict(mean=-1.2, std=1.4),
     data_preprocessor=dict(type='BaseDataPreprocessor'),
 )
 
