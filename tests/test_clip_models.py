@@ -15,6 +15,7 @@ from mmdsym.clip.model_building import (
     CONFIG_NAME,
     EXTENT_NAME,
     WEIGHTS_NAME,
+    ClipModel,
     build_clip,
     write_clip,
 )
@@ -24,8 +25,17 @@ from mmdsym.errors import UserError
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('clip') / 'model'
-    write_clip(folder, build_clip(TINY_CLIP), dict(classes=['dent']), ExtentHead(12))
+    write_clip(folder, trained_model(), dict(classes=['dent']), ExtentHead(12))
     return folder
+
+
+def trained_model() -> ClipModel:
+    """A model with other weights than a fresh one."""
+    built = build_clip(TINY_CLIP)
+    with torch.no_grad():
+        for number, parameter in enumerate(built.network.parameters()):
+            parameter.add_(0.01 * (number + 1))
+    return built
 
 
 def test_the_default_is_imagenets_lite0_with_its_own_normalisation():
@@ -39,14 +49,23 @@ def test_the_default_is_imagenets_lite0_with_its_own_normalisation():
     assert torch.equal(stem, next(iter(state.values())))
 
 
+def test_what_no_weights_fill_is_the_same_each_time():
+    torch.manual_seed(1)
+    first, drawn = build_clip(TINY_CLIP).network.state_dict(), torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(drawn, torch.rand(1))
+    second = build_clip(TINY_CLIP).network.state_dict()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
 def test_a_written_model_comes_back(folder):
     built = build_clip(weights=folder)
-    original = build_clip(TINY_CLIP)
+    original = trained_model()
     assert built.config == original.config
     assert (built.mean, built.std, built.image_size) == (original.mean, original.std, 32)
     assert built.settings['classes'] == ['dent']
     assert built.extent_head.width == 12
-    written = build_clip(weights=folder).network.state_dict()
+    written = original.network.state_dict()
     assert all(torch.equal(v, written[k]) for k, v in built.network.state_dict().items())
 
 
@@ -54,7 +73,7 @@ def test_open_clip_reads_it_too(folder):
     import open_clip
 
     network = open_clip.create_model(f'local-dir:{folder}')
-    ours = build_clip(weights=folder).network.state_dict()
+    ours = trained_model().network.state_dict()
     assert all(torch.equal(v, ours[k]) for k, v in network.state_dict().items())
 
 

@@ -208,7 +208,7 @@ def _from_config(
     config.update(vision_cfg=vision, text_cfg=text)
     kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
     try:
-        network = kind(**config)
+        network = _build_network(kind, config)
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise UserError(
             f'open_clip cannot build a model from this config ({error}): correct model.'
@@ -225,6 +225,13 @@ def _from_config(
         {**config, 'custom_text': custom},
         dict(settings or {}),
     )
+
+
+def _build_network(kind: type[nn.Module], config: Mapping) -> nn.Module:
+    """Gives what no weights will fill the same random values each time, and disturbs no others."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return kind(**config)
 
 
 def _normalisation(timm_name: str | None) -> tuple[tuple[float, ...], tuple[float, ...]]:

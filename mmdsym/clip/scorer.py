@@ -139,7 +139,9 @@ class CLIPScorer(nn.Module):
         if self._prepared:
             return
         model = self._fingerprint_of_model()
-        keys = self._source.keys(self.classes, self.embed, model)
+        keys = None
+        if self.evidence != 'text':
+            keys = self._source.keys(self.classes, self.embed, model)
         held_out = self._source.held_out(self.classes, self.embed, model)
         self._prepared = True
         self.fit(keys, held_out)
@@ -153,7 +155,7 @@ class CLIPScorer(nn.Module):
             held_out: To choose alpha, beta and temperature on.
         """
         self._prepared = True
-        if keys is not None and self.evidence != 'text':
+        if keys is not None:
             prototypes = Prototypes(keys.features, keys.labels, len(self.classes) + 1)
             if held_out is not None:
                 text = self._text_logits(held_out.features.to(self.device)).cpu()
