@@ -105,6 +105,7 @@ class SynthesisCache:
         """
         record = dict(
             key=self.key.digest,
+            index=image.index,
             pixels=_digest_pixels(image.pixels),
             source=image.source,
             boxes=[asdict(box) for box in image.boxes],
@@ -166,12 +167,17 @@ class SynthesisCache:
         return self.folder / 'images' / f'{index:06d}.png'
 
     def _read_record(self, index: int) -> dict | None:
-        """Returns an image's record if image and record are intact and belong to this key."""
+        """Returns an image's record if the file is, to the byte, what was written for this key."""
         try:
-            with Image.open(self._image_file(index)) as image:
+            content = self._image_file(index).read_bytes()
+            with Image.open(io.BytesIO(content)) as image:
                 record = json.loads(image.text[_RECORD])
                 pixels = np.asarray(image.convert('RGB'))
-            intact = record['key'] == self.key.digest and record['pixels'] == _digest_pixels(pixels)
+            intact = (
+                (record['key'], record['index']) == (self.key.digest, index)
+                and record['pixels'] == _digest_pixels(pixels)
+                and _encode(pixels, record) == content
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError):
             return None
         return record if intact else None
