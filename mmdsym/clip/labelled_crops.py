@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cv2
 import mmcv
 import numpy as np
 import torch
@@ -100,10 +101,13 @@ def read_rgb(path: Path) -> Tensor:
     """
     try:
         pixels = mmcv.imread(path, channel_order='rgb')
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(
             f'the image {path} cannot be read ({type(error).__name__}): prepare the data again.'
         ) from None
+    # OpenCV decodes what it cannot read to None, and then fails to change its channels.
+    except cv2.error:
+        pixels = None
     if pixels is None:
         raise UserError(f'the image {path} is damaged: prepare the data again.')
     return torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)
