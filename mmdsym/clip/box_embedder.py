@@ -47,9 +47,7 @@ class BoxEmbedder:
         pixels = self._loader.transform(dict(img_path=path))['img']
         return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)))
 
-    def embed(
-        self, paths: Sequence[str], boxes: Sequence[Tensor], reuse: bool = True
-    ) -> list[Tensor]:
+    def embed(self, paths: Sequence[str], boxes: Sequence[Tensor]) -> list[Tensor]:
         """Returns the features of boxes, (N, D) on the CPU for each image.
 
         Images without boxes are not even read.
@@ -57,9 +55,8 @@ class BoxEmbedder:
         Args:
             paths: Of the images.
             boxes: (N, 4) each, x1 y1 x2 y2 in pixels, finite.
-            reuse: Whether boxes that hardly moved may take a remembered feature.
         """
-        memory = self.memory if reuse else EmbeddingMemory(megabytes=0)
+        memory = self.memory
         recalled = [memory.recall(path, mine) for path, mine in zip(paths, boxes, strict=True)]
         # Several boxes may stand on one entry: each entry is embedded once.
         lacking = [

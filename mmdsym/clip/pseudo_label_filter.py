@@ -196,7 +196,7 @@ class PseudoLabelFilter:
             for found, truth in zip(predictions, truths, strict=True)
         ]
         self._fit_floor(predictions, correct)
-        judged = self._judge(predictions, images, self.trust_crops, reuse=False)
+        judged = self._judge(predictions, images, self.trust_crops)
         with_defects = [
             probability
             for probability, truth in zip(judged.defect, truths, strict=True)
@@ -323,7 +323,6 @@ class PseudoLabelFilter:
         predictions: list[InstanceData],
         images: SampleList,
         ask_clip: bool,
-        reuse: bool = True,
     ) -> _Judgement:
         asked = [self._worth_asking(found) for found in predictions]
         paths = [sample.img_path for sample in images]
@@ -333,7 +332,7 @@ class PseudoLabelFilter:
         ]
         windows = [self._gate_windows(sample) for sample in images]
         both = [torch.cat(pair) for pair in zip(boxes, windows, strict=True)]
-        features = self.embedder.embed(paths, both, reuse)
+        features = self.embedder.embed(paths, both)
         parts = [
             (found[: len(of_boxes)], found[len(of_boxes) :])
             for found, of_boxes in zip(features, boxes, strict=True)

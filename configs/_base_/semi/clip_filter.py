@@ -1,8 +1,10 @@
 """DSYM with CLIP's second opinion on pseudo-labels.
 
 Use it in place of ``dsym.py``. The scorer starts from ImageNet weights and knows classes from
-labelled crops; a model adapted by ``configs/clip/adapt_clip_neu_40pct.py`` is better:
-``scorer=dict(type='mmdsym.CLIPScorer', weights='work_dirs/adapt_clip_neu_40pct/clip', ...)``.
+labelled crops. A model adapted by ``configs/clip/adapt_clip_neu_40pct.py`` is better and judges
+extent as well: ``clip_filter = dict(scorer=dict(_delete_=True, type='mmdsym.CLIPScorer',
+weights='{data_root}clip/{split}', prototypes=_base_.clip_scorer.prototypes))``, with
+``custom_hooks`` made of it as below.
 """
 
 _base_ = 'dsym.py'
