@@ -5,13 +5,13 @@ _base_ = ['../_base_/runtime.py', '../_base_/diffusion/defect_inpaint.py']
 data_root = 'data/neu_det/'
 split = '40pct_seed0'
 
-max_iters = 1600
+max_iters = 1200
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=200)
 val_cfg = dict(type='ValLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=6e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=8e-4, weight_decay=0.01),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
