@@ -1,10 +1,8 @@
 """Synthetic images as a source of the training."""
 
 import json
-import os
+import multiprocessing
 import random
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -15,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, RUNNERS, DefaultScope, init_default_scope
 
 from mmdsym.config import complete_config, walk
+from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.errors import UserError
 
 PIPELINE = [
@@ -77,7 +76,7 @@ def test_the_order_of_classes_is_that_of_the_file(tiny_data, tmp_path):
     path.write_text(json.dumps(content))
     labelled = labelled_config(tiny_data) | dict(ann_file=str(path))
     config = synthetic_config(tiny_data, tmp_path / 'cache', dataset=labelled)
-    config['layout'] = dict(kinds=dict(repaint=1), max_covered=1)
+    config['layout'] = dict(kinds=dict(repaint=1), max_covered=1, defects_per_image=(1, 1))
     dataset = DATASETS.build(config)
     assert dataset.metainfo['classes'] == ('spot', 'dent')
     labelled = DATASETS.build({**labelled, 'pipeline': PIPELINE})
@@ -161,52 +160,30 @@ def test_labelled_images_without_any_image_are_named(tiny_data, tmp_path):
         DATASETS.build(synthetic_config(tiny_data, tmp_path / 'cache', dataset=labelled))
 
 
-def two_processes(script: str, *arguments: str) -> list[subprocess.CompletedProcess]:
-    environment = {
-        **os.environ,
-        'PYTHONWARNINGS': 'ignore',
-        'OMP_NUM_THREADS': '1',
-        'WORLD_SIZE': '2',
-        'MASTER_ADDR': '127.0.0.1',
-        'MASTER_PORT': '0',
-        'PYTHONPATH': str(REPOSITORY),
-    }
-    processes = [
-        subprocess.Popen(
-            [sys.executable, '-c', textwrap.dedent(script), *arguments],
-            env={**environment, 'RANK': str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    done = []
-    for process in processes:
-        out, error = process.communicate(timeout=240)
-        done.append(subprocess.CompletedProcess(process.args, process.returncode, out, error))
-    return done
-
-
 def test_one_rank_works_and_the_other_learns_the_result_or_the_error(tmp_path):
-    script = """
-        import sys, torch.distributed as dist
-        from mmdsym.diffusion.first_rank import from_first_rank
-        from mmdsym.errors import UserError
-        dist.init_process_group('gloo', init_method=f'file://{sys.argv[1]}')
+    context = multiprocessing.get_context('fork')
+    answers = context.Queue()
 
-        def fail():
-            raise UserError('the disk is full')
+    def fail():
+        raise UserError('the disk is full')
 
-        print(from_first_rank(lambda: f'made by {dist.get_rank()}'))
+    def take_part(rank):
+        meeting = f'file://{tmp_path / "meeting"}'
+        torch.distributed.init_process_group('gloo', meeting, rank=rank, world_size=2)
+        made = from_first_rank(lambda: f'made by {rank}')
         try:
             from_first_rank(fail)
         except UserError as error:
-            print(error)
-        dist.barrier()
-    """
-    for rank in two_processes(script, str(tmp_path / 'meeting')):
-        assert rank.stdout.splitlines() == ['made by 0', 'the disk is full'], rank.stderr
+            answers.put((made, str(error)))
+        torch.distributed.barrier()
+
+    processes = [context.Process(target=take_part, args=(rank,)) for rank in range(2)]
+    for process in processes:
+        process.start()
+    found = [answers.get(timeout=240) for _ in processes]
+    for process in processes:
+        process.join()
+    assert found == [('made by 0', 'the disk is full')] * 2
 
 
 def with_copy_paste(cfg: Config, count: int) -> None:

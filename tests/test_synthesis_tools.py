@@ -42,7 +42,7 @@ def test_a_cache_is_made_found_and_shown(options, tmp_path, monkeypatch, capsys)
     run_tool(monkeypatch, 'synthesize.py', CONFIG, *options)
     assert 'nothing was painted' in capsys.readouterr().out
     sheets = []
-    for index, cache in enumerate((folder, tmp_path / 'caches', CONFIG)):
+    for index, cache in enumerate((folder, CONFIG)):
         sheets.append(tmp_path / f'{index}.png')
         more = options if cache == CONFIG else []
         run_tool(monkeypatch, 'browse_synthesis.py', cache, '--out', sheets[-1], *more)

@@ -52,7 +52,7 @@ def main() -> None:
     )
     sheet = draw_synthesis_sheet(folder, manifest, labelled, arguments.pairs, arguments.seed)
     stream = io.BytesIO()
-    sheet.image.save(stream, 'PNG', optimize=True)
+    sheet.image.save(stream, 'PNG')
     replaced = ' (replaced)' if out.exists() else ''
     write_file(out, stream.getvalue())
     print(f'{sheet.real} real and {sheet.synthetic} synthetic defects: {out}{replaced}')

@@ -147,8 +147,9 @@ def read_labelled_images(dataset: Mapping | BaseDataset) -> LabelledImages:
         UserError: It has no images.
     """
     if isinstance(dataset, Mapping):
-        # Images are read from their files: no pipeline may move the boxes.
-        dataset = MMENGINE_DATASETS.build({**dataset, 'pipeline': []})
+        # Images are read from their files: no pipeline may move the boxes. MMEngine cannot
+        # serialise an empty data set, which is to be named below.
+        dataset = MMENGINE_DATASETS.build({**dataset, 'pipeline': [], 'serialize_data': False})
     if not len(dataset):
         raise UserError(
             f'{dataset.ann_file} lists no images to synthesise from: prepare the data with a '
