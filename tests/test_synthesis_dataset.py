@@ -142,6 +142,10 @@ class Restless:
     [
         (dict(layout=dict(kindz=1)), "layout has an unknown 'kindz'"),
         (dict(synthesiser=dict(type='mmdsym.CopyPast')), "no synthesiser 'mmdsym.CopyPast'"),
+        (
+            dict(synthesiser=dict(type='mmdsym.CopyPasteSynthesiser', weight=1)),
+            "mmdsym.CopyPasteSynthesiser has .*'weight': correct it",
+        ),
         (dict(accept=dict(type='mmdsym.Nothing')), "no acceptance test 'mmdsym.Nothing'"),
         (dict(count=0), 'count of the synthetic images is 0'),
     ],

@@ -22,7 +22,7 @@ def build_part(registry: Registry, config: Mapping, classes: Sequence[str]) -> o
         classes: Class names, in the order of the labels.
 
     Raises:
-        UserError: There is no such part.
+        UserError: There is no such part, or an argument is unknown or missing.
     """
     arguments = dict(config)
     name = arguments.pop('type', None)
@@ -32,4 +32,8 @@ def build_part(registry: Registry, config: Mapping, classes: Sequence[str]) -> o
         raise UserError(f"there is no {registry.name} '{name}': known are {known}.")
     if 'classes' in signature(part).parameters:
         arguments.setdefault('classes', tuple(classes))
+    try:
+        signature(part).bind(**arguments)
+    except TypeError as error:
+        raise UserError(f'{registry.name} {name} has {error}: correct it in the config.') from None
     return part(**arguments)
