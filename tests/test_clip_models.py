@@ -80,6 +80,8 @@ def test_open_clip_reads_it_too(folder):
 def test_writing_leaves_nothing_behind(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
     assert names == {CONFIG_NAME, WEIGHTS_NAME, EXTENT_NAME}
+    # Whoever may read the one may read the other.
+    assert (folder / WEIGHTS_NAME).stat().st_mode == (folder / CONFIG_NAME).stat().st_mode
 
 
 def test_a_torch_file_of_tensors(folder, tmp_path):

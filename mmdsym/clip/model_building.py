@@ -126,7 +126,7 @@ def write_clip(
         settings: Becomes :attr:`ClipModel.settings`; of what json can hold.
         extent_head: Becomes :attr:`ClipModel.extent_head`.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     files = {WEIGHTS_NAME: built.network}
     if extent_head is not None:
@@ -136,7 +136,8 @@ def write_clip(
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f'.{path.name}.partial')
         tensors = {key: value.contiguous().cpu() for key, value in module.state_dict().items()}
-        save_file(tensors, partial)
+        # Written by Python: the library's own files are for their owner alone, whatever the umask.
+        partial.write_bytes(save(tensors))
         _publish(partial, path)
     content = dict(
         model_cfg=built.config,

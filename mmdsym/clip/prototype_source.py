@@ -118,12 +118,13 @@ def read_features(path: Path, count: int) -> LabelledFeatures | None:
 
 def write_features(path: Path, found: LabelledFeatures) -> None:
     """Writes features; another process sees all of the file or nothing."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f'.{path.name}.{os.getpid()}.partial')
     try:
-        save_file(dict(features=found.features.contiguous(), labels=found.labels), partial)
+        content = dict(features=found.features.contiguous(), labels=found.labels)
+        partial.write_bytes(save(content))
         with open(partial, 'rb') as stream:
             os.fsync(stream.fileno())
         os.replace(partial, path)
