@@ -186,7 +186,7 @@ def test_a_scorer_no_better_than_chance_is_never_asked(images):
 
 def test_evidence_that_says_nothing_is_not_computed(images):
     scorer = BrightnessScorer()
-    judge = make_filter(scorer)
+    judge = make_filter(scorer, veto_cost=0.0)
     found = predictions(12)
     for image in found:
         image.scores = torch.tensor([0.9, 0.8, 0.2, 0.1])
@@ -199,6 +199,26 @@ def test_evidence_that_says_nothing_is_not_computed(images):
     scorer.calls.clear()
     judge(found, images)
     assert not judge.asks_clip and not scorer.calls
+
+
+def test_clip_vetoes_what_is_no_defect_of_its_class(images, tmp_path):
+    """Right calibration boxes all agree with their class; a foreign image's boxes do not."""
+    foreign = str(tmp_path / 'foreign.png')
+    Image.fromarray(np.full((SIZE, SIZE), 110, dtype=np.uint8)).save(foreign)
+    pool = [SimpleNamespace(img_path=foreign, ori_shape=(SIZE, SIZE)), images[0]]
+    for cost, vetoes in ((0.03, True), (0.0, False)):
+        judge = make_filter(veto_cost=cost)
+        # No wrong box among those to learn from lies on clean surface.
+        found = predictions(12)
+        for image in found:
+            image.bboxes = BOXES[[0, 1, 0, 1]] + torch.tensor([[0.0], [0], [9], [9]])
+        judge.fit(found, images, truths(12))
+        scores = judge(predictions(2), pool)
+        assert (scores[0] == 0).all() == vetoes
+        assert (scores[1][:2] > 0).all()
+        restored = make_filter(veto_cost=cost)
+        restored.load_state_dict(judge.state_dict())
+        assert restored.veto == judge.veto
 
 
 def test_the_gate_closes_for_a_clean_image(images, tmp_path):

@@ -39,9 +39,10 @@ def parse_args() -> argparse.Namespace:
         '--images', type=Path, help="folder of all images; default: the data set's images/"
     )
     parser.add_argument('--clip', help='folder of an adapted CLIP model; default: ImageNet weights')
+    parser.add_argument('--cache', help='folder to keep features of labelled crops in')
     parser.add_argument('--evidence', nargs='+', help='kinds to fuse; default: all')
     parser.add_argument('--ablation', action='store_true', help='also fuse each kind alone')
-    parser.add_argument('--max-boxes', type=int, default=12, help='boxes an image for CLIP (12)')
+    parser.add_argument('--max-boxes', type=int, default=4, help='boxes an image for CLIP (4)')
     parser.add_argument('--precision', type=float, default=0.8, help='where to compare (0.8)')
     parser.add_argument('--limit', type=int, help='only so many of the images, evenly spread')
     parser.add_argument('--foreign', type=Path, help='folder of images without any defect')
@@ -60,6 +61,7 @@ def scorer_config(args: argparse.Namespace) -> dict:
         ann_file=str(args.labelled),
         held_out_file=str(args.calibration),
         images_dir=str(args.images),
+        cache_dir=args.cache,
     )
     if args.clip:
         return dict(type='mmdsym.CLIPScorer', weights=args.clip, prototypes=prototypes)

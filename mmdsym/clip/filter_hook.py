@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -49,6 +50,7 @@ class CLIPPseudoLabelFilterHook(Hook):
         max_boxes: Most boxes of an image to show to CLIP.
         covered_recall: Share of the right calibration boxes above the floor of the teacher's score
             from which boxes are shown to CLIP.
+        veto_cost: Share of the right calibration boxes that CLIP's veto may cost; 0 for no veto.
         seed: Of the lots of ``'soft'``; by default the run's.
         interval: Iterations between two lines of the log.
         sheet_interval: Iterations between two sheets of kept and dropped boxes; 0 for none.
@@ -70,8 +72,9 @@ class CLIPPseudoLabelFilterHook(Hook):
         gate: Mapping | None = None,
         reuse: Mapping | None = None,
         fusion: Mapping | None = None,
-        max_boxes: int = 12,
+        max_boxes: int = 4,
         covered_recall: float = 0.98,
+        veto_cost: float = 0.03,
         seed: int | None = None,
         interval: int = 50,
         sheet_interval: int = 500,
@@ -92,6 +95,7 @@ class CLIPPseudoLabelFilterHook(Hook):
             fusion=fusion,
             max_boxes=max_boxes,
             covered_recall=covered_recall,
+            veto_cost=veto_cost,
         )
         self.seed = seed
         self.interval = interval
@@ -175,6 +179,9 @@ class CLIPPseudoLabelFilterHook(Hook):
         self._told_fits = self.filter.fits
         for line in self.filter.fusion.report.lines():
             runner.logger.info(line)
+        if math.isfinite(self.filter.veto):
+            limit = 1 / (1 + math.exp(-self.filter.veto))
+            runner.logger.info(f'CLIP vetoes boxes that agree with their class below {limit:.3f}.')
         if self.filter.trust_crops and not self.filter.asks_clip:
             runner.logger.warning(
                 'CLIP takes itself out until the next calibration, since nothing that it says '

@@ -111,7 +111,7 @@ class Analysis:
         scorer: Config of the scorer, or a scorer.
         labelled: See :func:`mmdsym.clip.build_filter`.
         ablation: Whether to fit filters with each kind of evidence alone beside the teacher, and
-            one with the image-level gate alone.
+            ones without the veto and with the image-level gate alone.
         target_precision: Of the thresholds.
         **settings: Further arguments of :func:`mmdsym.clip.build_filter`.
     """
@@ -137,8 +137,9 @@ class Analysis:
         if ablation:
             common.pop('evidence', None)
             for kind in list(self.filters[FUSED].evidence.kinds)[1:]:
-                judge = build_filter(**common, evidence=['teacher', kind])
+                judge = build_filter(**common, evidence=['teacher', kind], veto_cost=0.0)
                 self.filters[f'{TEACHER}+{kind}'] = judge
+            self.filters['without veto'] = build_filter(**common, veto_cost=0.0)
             gated = build_filter(**common, evidence=['teacher'], gate={})
             self.filters[f'{TEACHER}+image gate'] = gated
         for judge in self.filters.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +28,7 @@ from .soft_labels import draw_by_weight
 
 MODES = ('hard', 'soft', 'off')
 _EXAMPLES = 12
+_FEWEST_FOR_VETO = 20
 
 
 class FeatureScorer(Protocol):
@@ -80,6 +82,11 @@ class PseudoLabelFilter:
     coordinates or a score that are not finite, and every box of an image that the gate closes for,
     has the score 0.
 
+    What the fusion learns from are the mistakes that the teacher makes on images like the labelled
+    ones, mostly wrong extents. It never sees what else gets into an unlabelled pool, so CLIP has a
+    veto besides: a box that agrees with its class less than nearly all right calibration boxes do
+    has the score 0, too.
+
     Before the first calibration, and wherever the fusion has too little to learn from, boxes keep
     the teacher's score.
 
@@ -95,7 +102,9 @@ class PseudoLabelFilter:
         seed: Of the lots that ``'soft'`` draws, together with iteration, rank and image.
         covered_recall: In (0, 1].
         max_boxes: From 1.
-        clip_column: Column of the evidence with the log-odds of CLIP's own score, to be logged.
+        veto_cost: Share of the right calibration boxes that the veto may cost, in [0, 1); 0 for no
+            veto.
+        clip_column: Column of the evidence with the log-odds of CLIP's own score.
         trust_crops: False where the scorer was found no better than chance: it is never asked.
 
     Attributes:
@@ -116,14 +125,16 @@ class PseudoLabelFilter:
         mode: str = 'hard',
         seed: int = 0,
         covered_recall: float = 0.98,
-        max_boxes: int = 12,
+        max_boxes: int = 4,
+        veto_cost: float = 0.03,
         clip_column: str = 'class/agreement',
         trust_crops: bool = True,
     ) -> None:
-        if not 0 < covered_recall <= 1 or max_boxes < 1:
+        if not 0 < covered_recall <= 1 or max_boxes < 1 or not 0 <= veto_cost < 1:
             raise UserError(
-                f'the CLIP filter cannot have covered_recall={covered_recall} and max_boxes='
-                f'{max_boxes}: give a share above 0 up to 1, and 1 or more.'
+                f'the CLIP filter cannot have covered_recall={covered_recall}, max_boxes='
+                f'{max_boxes} and veto_cost={veto_cost}: give a share above 0 up to 1, 1 or more, '
+                'and a share from 0 to below 1.'
             )
         self.scorer = scorer
         self.embedder = embedder
@@ -136,6 +147,7 @@ class PseudoLabelFilter:
         self.seed = seed
         self.covered_recall = covered_recall
         self.max_boxes = max_boxes
+        self.veto_cost = veto_cost
         self.clip_column = clip_column
         self.trust_crops = trust_crops
         self.counts = FilterCounts(num_classes)
@@ -144,6 +156,7 @@ class PseudoLabelFilter:
         self.fits = 0
         self.seconds = 0.0
         self.floor = 0.0
+        self.veto = -math.inf
         self.imputed = torch.zeros(len(self._crop_columns), dtype=torch.float64)
 
     @property
@@ -160,7 +173,8 @@ class PseudoLabelFilter:
     @property
     def asks_clip(self) -> bool:
         """Whether anything depends on CLIP's opinion on boxes."""
-        return self.trust_crops and bool(set(self.crop_kinds) & set(self.fusion.kept_kinds))
+        used = bool(set(self.crop_kinds) & set(self.fusion.kept_kinds))
+        return self.trust_crops and (used or self.veto > -math.inf)
 
     def __call__(self, predictions: list[InstanceData], images: SampleList) -> list[Tensor]:
         """Returns the fused score of each box, and adds ``clip_scores`` to the predictions.
@@ -174,7 +188,7 @@ class PseudoLabelFilter:
         scores = []
         for index, found in enumerate(predictions):
             found.clip_scores = judged.clip_scores[index].to(found.scores)
-            fused = self._fuse(judged, index, found)
+            fused = self._vetoed(self._fuse(judged, index, found), judged, index)
             scores.append(self._gated(fused, judged.defect[index]).to(found.scores))
         self.seconds += time.perf_counter() - began
         return scores
@@ -210,6 +224,7 @@ class PseudoLabelFilter:
         for index, found in enumerate(predictions):
             fused = self._fuse(judged, index, found)
             fused[judged.asked[index]] = out_of_fold[index]
+            fused = self._vetoed(fused, judged, index)
             scores.append(self._gated(fused, judged.defect[index]).to(found.scores))
         return scores
 
@@ -242,6 +257,7 @@ class PseudoLabelFilter:
         return {
             'fusion': self.fusion.state_dict(),
             'floor': self.floor,
+            'veto': self.veto,
             'imputed': self.imputed.clone(),
             'fits': self.fits,
             'counts': self.counts.state_dict(),
@@ -263,6 +279,7 @@ class PseudoLabelFilter:
                 'config: resume with the config that the run began with.'
             ) from None
         self.floor = float(state['floor'])
+        self.veto = float(state['veto'])
         self.imputed = state['imputed'].cpu().double()
         self.fits = int(state['fits'])
         self.counts.load_state_dict(state['counts'])
@@ -309,6 +326,7 @@ class PseudoLabelFilter:
             return []
         evidence, labels, right, owners = (np.concatenate(c) for c in zip(*everyone, strict=True))
         probabilities = self.fusion.fit(evidence, labels, right, owners.astype(str))
+        self._fit_veto(evidence[right.astype(bool)])
         wrong = evidence[~right.astype(bool)][:, self._crop_columns]
         if len(wrong):
             self.imputed = torch.from_numpy(wrong.mean(axis=0))
@@ -316,6 +334,13 @@ class PseudoLabelFilter:
         mine = probabilities[first : first + sum(int(mask.sum()) for mask in masks)]
         split = np.split(mine, np.cumsum([int(mask.sum()) for mask in masks])[:-1])
         return [torch.from_numpy(np.asarray(part)) for part in split[: len(masks)]]
+
+    def _fit_veto(self, of_right_boxes: np.ndarray) -> None:
+        self.veto = -math.inf
+        asked = self.trust_crops and self.clip_column in self.evidence.names
+        if asked and self.veto_cost and len(of_right_boxes) >= _FEWEST_FOR_VETO:
+            agreement = of_right_boxes[:, self.evidence.names.index(self.clip_column)]
+            self.veto = float(np.quantile(agreement, self.veto_cost, method='lower'))
 
     @torch.no_grad()
     def _judge(
@@ -422,6 +447,13 @@ class PseudoLabelFilter:
         fused = torch.from_numpy(np.asarray(self.fusion(evidence, found.labels.cpu().numpy())))
         valid = _is_valid(found.bboxes.cpu(), found.scores.cpu())
         return torch.where(valid, fused, 0.0)
+
+    def _vetoed(self, scores: Tensor, judged: _Judgement, index: int) -> Tensor:
+        if self.veto == -math.inf:
+            return scores
+        column = self.evidence.names.index(self.clip_column)
+        agreement = torch.from_numpy(judged.evidence[index][:, column])
+        return torch.where(judged.asked[index] & (agreement < self.veto), 0.0, scores)
 
     def _gated(self, scores: Tensor, defect: float) -> Tensor:
         closed = self.gate is not None and not self.gate.admits(defect)
