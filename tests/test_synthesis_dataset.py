@@ -194,6 +194,7 @@ def with_copy_paste(cfg: Config, count: int) -> None:
     for entry in walk(cfg.train_dataloader):
         if entry.get('type') == 'mmdsym.DiffusionSynthesisDataset':
             entry.synthesiser = dict(type='mmdsym.CopyPasteSynthesiser')
+            entry.accept = None
             entry.count = count
 
 

@@ -30,6 +30,7 @@ def options(tiny_data, tmp_path):
         f'{SOURCE}.count=6',
         f'{SOURCE}.synthesiser.type=mmdsym.CopyPasteSynthesiser',
         f'{SOURCE}.synthesiser._delete_=True',
+        f'{SOURCE}.accept=None',
     ]
 
 

@@ -1,5 +1,6 @@
 """CLIP as second opinion on pseudo-labels: scorer, prompts, prototypes, adaptation, filter."""
 
+from .acceptance import CLIPAcceptance
 from .adaptation import CLIPAdaptation
 from .class_evidence import ClassEvidence
 from .cluster_evidence import ClusterEvidence, suppress
@@ -20,6 +21,7 @@ from .stability_evidence import StabilityEvidence
 __all__ = [
     'BoxScores',
     'BoxShapes',
+    'CLIPAcceptance',
     'CLIPAdaptation',
     'CLIPExportHook',
     'CLIPPseudoLabelFilterHook',

@@ -19,6 +19,8 @@ synthetic = dict(
         defects_per_image=(1, 2),
         strength=(0.6, 1.0),
     ),
+    # What CLIP, adapted to the labelled crops, does not take for its class is painted again.
+    accept=dict(type='mmdsym.CLIPAcceptance', scorer=dict(weights='{data_root}clip/{split}')),
     count=600,
     cache_dir='{data_root}synthetic/{split}',
 )
