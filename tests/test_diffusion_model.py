@@ -77,6 +77,15 @@ def test_every_prediction_type_learns(kind, channels):
     assert np.isfinite(after) and after < before
 
 
+def test_losses_weigh_alike_at_all_noise_levels():
+    model = tiny_model(pixel_std=0.4)
+    levels = torch.tensor([0.01, 0.4, 8.0])
+    assert torch.allclose(model._level_weight(levels), torch.ones(3))
+    model = tiny_model(pixel_std=0.8)
+    fine, coarse = model._level_weight(torch.tensor([0.01, 8.0]))
+    assert coarse < 0.3 < 0.9 < fine <= 1
+
+
 def test_validation_losses_depend_on_the_model_alone():
     model, data = tiny_model(), batch()
     assert model(**data, mode='predict') == model(**data, mode='predict')

@@ -30,6 +30,9 @@ class DefectInpaintingDiffusion(BaseModel):
         noise_levels: ``mean`` and ``std`` of the logarithm of the noise levels in training.
         drop_class: Share of examples trained with any class, in [0, 1].
         surroundings_weight: Weight of the loss outside the region.
+        pixel_std: Standard deviation of the pixels of a region, in units of half the range of grey
+            levels: what the loss of each noise level is measured by, so that coarse structure does
+            not outweigh texture. ``None`` takes ``sigma_data``.
         data_preprocessor: As in MMEngine.
     """
 
@@ -41,6 +44,7 @@ class DefectInpaintingDiffusion(BaseModel):
         noise_levels: Mapping[str, float],
         drop_class: float = 0.15,
         surroundings_weight: float = 0.1,
+        pixel_std: float | None = None,
         data_preprocessor: Mapping | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor)
@@ -49,6 +53,7 @@ class DefectInpaintingDiffusion(BaseModel):
         self.noise_levels = dict(noise_levels)
         self.drop_class = drop_class
         self.surroundings_weight = surroundings_weight
+        self.pixel_std = pixel_std or self.scheduler.config.sigma_data
 
     def forward(
         self,
@@ -85,7 +90,7 @@ class DefectInpaintingDiffusion(BaseModel):
         return drawn.exp().to(label.device)
 
     def _losses(self, batch: RegionBatch, classes: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
-        """Squared error of each example in the units of the network's output, shape (N,)."""
+        """Squared error of each example, of similar size at each noise level, shape (N,)."""
         sigma = levels.view(-1, 1, 1, 1)
         noisy = batch.image + noise * sigma
         predicted = self.denoiser(
@@ -101,7 +106,12 @@ class DefectInpaintingDiffusion(BaseModel):
         error = (predicted - (batch.image - without) / unit) ** 2
         weight = batch.region + self.surroundings_weight * (1 - batch.region)
         total = weight.expand_as(error).sum(dim=(1, 2, 3))
-        return (error * weight).sum(dim=(1, 2, 3)) / total
+        return (error * weight).sum(dim=(1, 2, 3)) / total * self._level_weight(levels)
+
+    def _level_weight(self, levels: Tensor) -> Tensor:
+        """From the units of the network's output to those that ``pixel_std`` would give it."""
+        grain, pixels = self.scheduler.config.sigma_data**2, self.pixel_std**2
+        return (levels**2 / pixels + 1) / (levels**2 / grain + 1)
 
     def _fixed_losses(self, batch: RegionBatch, classes: Tensor) -> Tensor:
         """Losses that differ from one validation to the next by the model alone, shape (N,)."""

@@ -25,6 +25,7 @@ model = dict(
     # to carry each pixel of it through cells of far fewer channels (arXiv 2511.13720).
     noise_schedule=dict(sigma_min=0.005, sigma_max=10.0, sigma_data=0.1, prediction_type='epsilon'),
     noise_levels=dict(mean=-1.2, std=1.4),
+    pixel_std=0.3,
     data_preprocessor=dict(type='BaseDataPreprocessor'),
 )
 
