@@ -105,6 +105,9 @@ def test_a_part_is_told_from_the_whole():
     assert column(context, found, 'overlap_above') == pytest.approx([0, 0.5, 0])
     assert column(context, found, 'overlap_above_other') == pytest.approx([0, 0, 0])
     assert column(context, found, 'support_same') == pytest.approx([0.25, 0.45, 0])
+    assert column(context, found, 'parts_inside') == pytest.approx([0.5, 0, 0])
+    assert column(context, found, 'wholes_around') == pytest.approx([0, 0.9, 0])
+    assert column(context, found, 'best_part') == pytest.approx([0.5, 0.45, 0])
     assert column(context, found, 'share_of_class') == pytest.approx([1.4 / 1.8, 1.4 / 1.8, 4 / 18])
 
 
@@ -129,6 +132,12 @@ def test_shapes_of_a_class_without_boxes_are_those_of_all():
     assert shapes.mean[0, 0] < shapes.mean[2, 0] < shapes.mean[1, 0]
     empty = BoxShapes.measure(torch.zeros(0, 4), torch.zeros(0, dtype=torch.long), CLASSES)
     assert empty.spread.tolist() == [[1, 1]] * CLASSES
+
+
+def test_a_view_speaks_only_for_the_box_it_fits_best():
+    rows = [(0, 0, 40, 40, 0.9, 0), (0, 0, 25, 40, 0.4, 0)]
+    found = boxes_of(rows, views=[boxes_of(rows[:1])])
+    assert column(StabilityEvidence(), found, 'found_share') == [1, 0]
 
 
 def test_suppression_keeps_the_best_and_remembers_the_heap():

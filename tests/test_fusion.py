@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdsym.clip.fusion import Fusion, average_precision, fit_logistic, log_loss
+from mmdsym.clip.fusion import Fusion, JudgedEvidence
+from mmdsym.clip.logistic import (
+    average_precision,
+    fit_linear,
+    fit_logistic,
+    log_loss,
+    refit_linear,
+)
 
 KINDS = dict(teacher=[0], good=[1], noise=[2, 3])
 
@@ -24,6 +33,14 @@ def judged_boxes(count=800, seed=0, images=80):
 
 def fusion():
     return Fusion(KINDS, num_classes=2)
+
+
+def further_boxes(seed=7, lucky=0.0):
+    """Boxes of training images; their scores are better than they would be elsewhere."""
+    evidence, labels, correct, _ = judged_boxes(3000, seed)
+    evidence[:, 0] += lucky * correct
+    evidence[:, 2:] = np.nan
+    return JudgedEvidence(evidence, labels, correct)
 
 
 def test_it_is_better_than_the_teacher_and_drops_noise():
@@ -83,16 +100,72 @@ def test_boxes_of_one_image_cannot_be_cross_validated():
     np.testing.assert_allclose(scores, 1 / (1 + np.exp(-evidence[:, 0])))
 
 
-@given(st.integers(0, 5), st.floats(-8, 8), st.floats(0.0, 8))
-def test_a_better_teacher_score_is_never_worth_less(seed, score, step):
-    evidence, labels, correct, images = judged_boxes(200, seed % 3)
-    if seed >= 3:
+@functools.cache
+def fitted(turned, helped):
+    evidence, labels, correct, images = judged_boxes(200)
+    if turned:
         evidence[:, 0] *= -1  # a teacher that is worse than chance
     fused = fusion()
-    fused.fit(evidence, labels, correct, images)
+    fused.fit(evidence, labels, correct, images, further_boxes() if helped else None)
+    return fused
+
+
+@given(st.booleans(), st.booleans(), st.floats(-8, 8), st.floats(0.0, 8))
+def test_a_better_teacher_score_is_never_worth_less(turned, helped, score, step):
+    fused = fitted(turned, helped)
     low = np.array([[score, 0.3, -1.0, 2.0]])
     high = low + np.array([[step, 0, 0, 0]])
     assert fused(high, [1]) >= fused(low, [1])
+
+
+def weak_evidence(count, seed):
+    """Fifteen columns of which each says little."""
+    random = np.random.default_rng(seed)
+    evidence = random.normal(size=(count, 16))
+    correct = random.random(count) < 1 / (1 + np.exp(-evidence @ np.linspace(1, 0.2, 16)))
+    return evidence, np.zeros(count, dtype=int), correct
+
+
+def test_boxes_of_training_images_help_where_few_are_held_out():
+    held_out, fresh = weak_evidence(150, 0), weak_evidence(3000, 1)
+    few, helped = (Fusion(dict(teacher=[0], weak=range(1, 16)), num_classes=1) for _ in range(2))
+    few.fit(*held_out, np.arange(150) // 5)
+    helped.fit(*held_out, np.arange(150) // 5, JudgedEvidence(*weak_evidence(3000, 2)))
+    assert helped.report.further == 3000 and not few.report.further
+    assert '3000 boxes' in helped.report.lines()[1]
+    loss = [log_loss(fused(*fresh[:2]), fresh[2]) for fused in (few, helped)]
+    assert loss[1] < loss[0] - 0.01
+
+
+def test_misleading_boxes_of_training_images_are_left_out():
+    further = further_boxes()
+    misleading = JudgedEvidence(further.evidence, further.labels, ~further.correct)
+    fused, alone = (Fusion(KINDS, num_classes=2, crop_kinds=['noise']) for _ in range(2))
+    fused.fit(*judged_boxes(), misleading)
+    alone.fit(*judged_boxes())
+    assert not fused.report.further
+    np.testing.assert_array_equal(fused(*judged_boxes()[:2]), alone(*judged_boxes()[:2]))
+
+
+def test_bias_and_slope_come_from_held_out_images():
+    evidence, labels, correct, images = judged_boxes(200, images=40)
+    fused = Fusion(KINDS, num_classes=2, crop_kinds=['noise'])
+    fused.fit(evidence, labels, correct, images, further_boxes(lucky=0.5))
+    assert fused.report.further
+    assert fused(evidence, labels).mean() == pytest.approx(correct.mean(), abs=0.03)
+
+
+def test_refitting_adds_columns_that_the_model_does_not_know():
+    evidence, labels, correct, _ = judged_boxes(2000)
+    model = fit_linear(evidence[:, :1], labels, correct, 2, 1.0, 10.0)
+    more = refit_linear(model, evidence[:, :1], evidence[:, 1:], labels, correct, 1.0)
+    assert len(more.weights) == 4
+    gain = [
+        log_loss(1 / (1 + np.exp(-m.odds(x, labels))), correct)
+        for m, x in ((model, evidence[:, :1]), (more, evidence))
+    ]
+    assert gain[1] < gain[0] - 0.05
+    assert refit_linear(model, evidence[:, :1], evidence[:, :0], labels, correct, 1.0).weights > 0
 
 
 def test_the_same_boxes_give_the_same_result():
@@ -136,7 +209,7 @@ def test_dropped_kinds_need_not_be_computed():
 
 def test_many_classes_and_one_class():
     evidence, _, correct, images = judged_boxes()
-    many = Fusion(KINDS, num_classes=200)
+    many = Fusion(KINDS, num_classes=200, folds=2, strengths=(10.0,))
     assert np.isfinite(many.fit(evidence, np.arange(800) % 200, correct, images)).all()
     one = Fusion(KINDS, num_classes=1)
     one.fit(evidence, np.zeros(800, dtype=int), correct, images)

@@ -12,7 +12,7 @@ from .evidence import Evidence, JoinedEvidence, TeacherEvidence
 from .export_hook import CLIPExportHook
 from .filter_building import build_filter
 from .filter_hook import CLIPPseudoLabelFilterHook
-from .fusion import Fusion, FusionReport
+from .fusion import Fusion, FusionReport, JudgedEvidence
 from .image_gate import ImageGate
 from .pseudo_label_filter import PseudoLabelFilter
 from .scorer import BoxScores, CLIPScorer
@@ -37,6 +37,7 @@ __all__ = [
     'FusionReport',
     'ImageGate',
     'JoinedEvidence',
+    'JudgedEvidence',
     'PseudoLabelFilter',
     'StabilityEvidence',
     'TeacherEvidence',

@@ -19,6 +19,8 @@ from .evidence import image_sizes, is_above, largest, logit
 LARGEST_Z = 4.0
 """Standard scores of size and shape are cut here: what is odd is odd."""
 
+_INSIDE = 0.7
+
 
 @dataclass(frozen=True)
 class BoxShapes:
@@ -82,6 +84,9 @@ class ContextEvidence:
         'overlap_above_other',
         'support_same',
         'support_other',
+        'parts_inside',
+        'wholes_around',
+        'best_part',
         'share_of_class',
         'best_other_of_class',
         'best_of_other_classes',
@@ -126,6 +131,9 @@ class ContextEvidence:
                 largest(overlap, above & ~same, default=0.0),
                 (weight * (same & others)).sum(dim=1),
                 (weight * ~same).sum(dim=1),
+                (spread * (same & others & (inside.T > _INSIDE))).sum(dim=1),
+                (spread * (same & others & (inside > _INSIDE))).sum(dim=1),
+                largest(inside.T * spread, same & others, default=0.0),
                 (spread * same).sum(dim=1) / total,
                 logit(largest(spread, same & others, default=0.0)),
                 logit(largest(spread, ~same, default=0.0)),

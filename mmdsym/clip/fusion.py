@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
-LARGEST_Z = 5.0
-"""Standardised evidence is cut here, so that no odd box leaves the range that was fitted."""
+from .logistic import (
+    LinearModel,
+    average_precision,
+    fit_linear,
+    log_loss,
+    refit_linear,
+    sigmoid,
+)
+
+
+@dataclass(frozen=True)
+class JudgedEvidence:
+    """Boxes with what speaks for them, each found right or wrong.
+
+    Attributes:
+        evidence: (N, K).
+        labels: Class indices, (N,).
+        correct: (N,), bool.
+    """
+
+    evidence: np.ndarray
+    labels: np.ndarray
+    correct: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -42,6 +63,7 @@ class FusionReport:
 
     Attributes:
         boxes, right: Boxes it was fitted on, and how many of them were right.
+        further: Boxes of the teacher's own training images that helped; 0 where they did not.
         teacher_log_loss: Cross-validated, of the teacher's score alone (recalibrated).
         log_loss: Cross-validated, of the fused probability.
         teacher_ap, ap: Average precision over all boxes, of the right boxes among them.
@@ -57,6 +79,7 @@ class FusionReport:
     ap: float = float('nan')
     kinds: tuple[KindReport, ...] = field(default_factory=tuple)
     fallback: str = ''
+    further: int = 0
 
     def lines(self) -> list[str]:
         """Says it in plain words, one sentence a line."""
@@ -67,6 +90,8 @@ class FusionReport:
             f'{self.teacher_log_loss:.4f} with the teacher alone, {self.log_loss:.4f} fused; AP '
             f'{self.teacher_ap:.3f} and {self.ap:.3f} (cross-validated).'
         ]
+        if self.further:
+            lines.append(f"{self.further} boxes of the teacher's training images helped to fit.")
         for kind in self.kinds:
             if kind.kept:
                 lines.append(f"Evidence '{kind.kind}' lowers the log-loss by {kind.gain:.4f}.")
@@ -98,6 +123,8 @@ class Fusion:
         min_right, min_wrong: Fewer right or wrong boxes than these make it fall back to the
             teacher's score.
         min_gain: Fall of the log-loss, in nats a box, that a kind must bring to be kept.
+        crop_kinds: Kinds that boxes of the teacher's own training images cannot teach, because
+            what judges them was trained on these very images, too.
     """
 
     def __init__(
@@ -110,6 +137,7 @@ class Fusion:
         min_right: int = 20,
         min_wrong: int = 20,
         min_gain: float = 0.0005,
+        crop_kinds: Collection[str] = ('class', 'extent'),
     ) -> None:
         self.kinds = {name: list(columns) for name, columns in kinds.items()}
         self.num_classes = num_classes
@@ -119,6 +147,12 @@ class Fusion:
         self.min_right = min_right
         self.min_wrong = min_wrong
         self.min_gain = min_gain
+        self.further_columns = frozenset(
+            column
+            for kind, columns in self.kinds.items()
+            if kind not in crop_kinds
+            for column in columns
+        )
         self.width = 1 + max(column for columns in self.kinds.values() for column in columns)
         self.report = FusionReport(fallback='nothing has been fitted yet')
         self._reset()
@@ -131,7 +165,12 @@ class Fusion:
         return tuple(kind for kind in self.kinds if kind in used or kind == teacher)
 
     def fit(
-        self, evidence: np.ndarray, labels: np.ndarray, correct: np.ndarray, image_ids: np.ndarray
+        self,
+        evidence: np.ndarray,
+        labels: np.ndarray,
+        correct: np.ndarray,
+        image_ids: np.ndarray,
+        further: JudgedEvidence | None = None,
     ) -> np.ndarray:
         """Fits on judged boxes.
 
@@ -140,23 +179,28 @@ class Fusion:
             labels: (N,), class indices.
             correct: (N,), whether each box is right.
             image_ids: (N,), which image it belongs to.
+            further: Boxes of labelled images that trained the teacher. How a right box stands
+                among others is much the same there, and there are more of them. They count only
+                if they lower the log-loss on boxes that they are not among; slope and bias always
+                come from the calibration images. Columns of ``crop_kinds`` may hold anything.
 
         Returns:
             Probabilities (N,) of boxes by fits that did not see their image, to calibrate
             thresholds with. Too few boxes: the teacher's scores.
         """
         self._reset()
-        evidence, correct = _finite(evidence), np.asarray(correct, dtype=bool)
+        evidence, correct = self._tidy(evidence), np.asarray(correct, dtype=bool)
+        labels = np.asarray(labels, dtype=int)
         fold = _fold_of(np.asarray(image_ids), self.folds)
         reason = self._reason_to_fall_back(correct, fold)
         if reason:
             self.report = FusionReport(len(correct), int(correct.sum()), fallback=reason)
-            return _sigmoid(self._teacher(evidence))
-        problem = _Problem(evidence, np.asarray(labels, dtype=int), correct, fold, self)
+            return sigmoid(self._teacher(evidence))
+        problem = self._pose(evidence, labels, correct, fold, further)
         kept, strength, reports = self._choose(problem)
         out_of_fold = problem.out_of_fold(self._columns(kept), strength)
-        model = problem.fit_all(self._columns(kept), strength)
-        self._adopt(model, self._columns(kept))
+        everything = np.ones(len(correct), dtype=bool)
+        self._adopt(*problem.fit(everything, self._columns(kept), strength))
         teacher = problem.out_of_fold([self._score_column], strength)
         raw = self._teacher(evidence)
         self.report = FusionReport(
@@ -167,6 +211,7 @@ class Fusion:
             average_precision(raw, correct),
             average_precision(out_of_fold, correct),
             reports,
+            further=0 if problem.further is None else len(problem.further.correct),
         )
         return out_of_fold
 
@@ -180,14 +225,16 @@ class Fusion:
         Returns:
             (N,), in [0, 1]; before a fit and after one with too few boxes, the teacher's score.
         """
-        evidence = _finite(evidence)
+        evidence = self._tidy(evidence)
         if not self._fitted:
-            return _sigmoid(self._teacher(evidence))
-        z = ((evidence - self._mean) / self._spread).clip(-LARGEST_Z, LARGEST_Z)
-        offsets = self._offsets[np.asarray(labels, dtype=int)]
-        # The teacher's score is left uncut: a better one is never worth less.
-        z[:, self._score_column] = self._score_z(evidence)
-        return _sigmoid(z @ self._weights + offsets + self._bias)
+            return sigmoid(self._teacher(evidence))
+        # The model wants the teacher's score first.
+        first = self._score_column
+        order = [first, *(column for column in range(self.width) if column != first)]
+        model = LinearModel(
+            self._mean[order], self._spread[order], self._weights[order], self._offsets, self._bias
+        )
+        return sigmoid(model.odds(evidence[:, order], np.asarray(labels, dtype=int)))
 
     def state_dict(self) -> dict[str, Tensor]:
         """Returns what was fitted, as tensors."""
@@ -231,9 +278,30 @@ class Fusion:
     def _teacher(self, evidence: np.ndarray) -> np.ndarray:
         return evidence[:, self._score_column]
 
-    def _score_z(self, evidence: np.ndarray) -> np.ndarray:
-        column = self._score_column
-        return (evidence[:, column] - self._mean[column]) / self._spread[column]
+    def _tidy(self, evidence: np.ndarray) -> np.ndarray:
+        values = np.array(evidence, dtype=np.float64, copy=True)[:, : self.width]
+        return np.nan_to_num(values, nan=0.0, posinf=1e6, neginf=-1e6)
+
+    def _pose(
+        self,
+        evidence: np.ndarray,
+        labels: np.ndarray,
+        correct: np.ndarray,
+        fold: np.ndarray,
+        further: JudgedEvidence | None,
+    ) -> _Problem:
+        """The problem with further boxes if they help, else without."""
+        without = _Problem(evidence, labels, correct, fold, self)
+        if further is None or not len(further.correct):
+            return without
+        further = JudgedEvidence(
+            self._tidy(further.evidence),
+            np.asarray(further.labels, dtype=int),
+            np.asarray(further.correct, dtype=bool),
+        )
+        helped = _Problem(evidence, labels, correct, fold, self, further)
+        kinds = list(self.kinds)
+        return min((helped, without), key=lambda problem: self._best(problem, kinds)[0])
 
     def _columns(self, kinds: Sequence[str]) -> list[int]:
         return [column for kind in kinds for column in self.kinds[kind]]
@@ -275,7 +343,7 @@ class Fusion:
         columns = self._columns(kinds)
         return min((problem.loss(columns, strength), strength) for strength in self.strengths)
 
-    def _adopt(self, model: _Model, columns: Sequence[int]) -> None:
+    def _adopt(self, columns: Sequence[int], model: LinearModel) -> None:
         self._fitted = True
         self._mean[columns] = model.mean
         self._spread[columns] = model.spread
@@ -284,24 +352,8 @@ class Fusion:
         self._bias = model.bias
 
 
-@dataclass(frozen=True)
-class _Model:
-    """A fitted regression on some columns; the first is the teacher's score."""
-
-    mean: np.ndarray
-    spread: np.ndarray
-    weights: np.ndarray
-    offsets: np.ndarray
-    bias: float
-
-    def __call__(self, values: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        z = (values - self.mean) / self.spread
-        z[:, 1:] = z[:, 1:].clip(-LARGEST_Z, LARGEST_Z)
-        return _sigmoid(z @ self.weights + self.offsets[labels] + self.bias)
-
-
 class _Problem:
-    """Judged boxes in folds."""
+    """Judged boxes in folds, and boxes that help to fit but are never judged by."""
 
     def __init__(
         self,
@@ -310,6 +362,7 @@ class _Problem:
         correct: np.ndarray,
         fold: np.ndarray,
         settings: Fusion,
+        further: JudgedEvidence | None = None,
     ) -> None:
         self.evidence = evidence
         self.labels = labels
@@ -317,6 +370,8 @@ class _Problem:
         self.fold = fold
         self.num_classes = settings.num_classes
         self.offset_strength = settings.offset_strength
+        self.further = further
+        self.further_columns = settings.further_columns
 
     def loss(self, columns: Sequence[int], strength: float) -> float:
         return log_loss(self.out_of_fold(columns, strength), self.correct)
@@ -325,101 +380,35 @@ class _Problem:
         result = np.zeros(len(self.correct))
         for fold in np.unique(self.fold):
             held_out = self.fold == fold
-            model = self._fit(~held_out, columns, strength)
-            result[held_out] = model(self.evidence[held_out][:, columns], self.labels[held_out])
+            ordered, model = self.fit(~held_out, columns, strength)
+            odds = model.odds(self.evidence[held_out][:, ordered], self.labels[held_out])
+            result[held_out] = sigmoid(odds)
         return result
 
-    def fit_all(self, columns: Sequence[int], strength: float) -> _Model:
-        return self._fit(np.ones(len(self.correct), dtype=bool), columns, strength)
-
-    def _fit(self, chosen: np.ndarray, columns: Sequence[int], strength: float) -> _Model:
-        values = self.evidence[chosen][:, columns]
-        mean = values.mean(axis=0)
-        spread = values.std(axis=0)
-        spread = np.where(spread > 1e-6, spread, 1.0)
-        z = (values - mean) / spread
-        z[:, 1:] = z[:, 1:].clip(-LARGEST_Z, LARGEST_Z)
-        one_hot = np.eye(self.num_classes)[self.labels[chosen]]
-        design = np.concatenate([z, one_hot, np.ones((len(z), 1))], axis=1)
-        # The teacher's score is hardly held back, the intercept not at all.
-        penalty = np.concatenate(
-            [
-                [min(1.0, strength)],
-                np.full(len(columns) - 1, strength),
-                np.full(self.num_classes, self.offset_strength),
-                [1e-6],
-            ]
+    def fit(
+        self, chosen: np.ndarray, columns: Sequence[int], strength: float
+    ) -> tuple[list[int], LinearModel]:
+        """Fits the chosen boxes; returns the columns in the order of the model, and the model."""
+        evidence, labels, right = (x[chosen] for x in (self.evidence, self.labels, self.correct))
+        settings = (self.num_classes, strength, self.offset_strength)
+        if self.further is None:
+            ordered = list(columns)
+            return ordered, fit_linear(evidence[:, ordered], labels, right, *settings)
+        shared = [column for column in columns if column in self.further_columns]
+        alone = [column for column in columns if column not in self.further_columns]
+        model = fit_linear(
+            np.concatenate([evidence[:, shared], self.further.evidence[:, shared]]),
+            np.concatenate([labels, self.further.labels]),
+            np.concatenate([right, self.further.correct]),
+            *settings,
         )
-        solution = fit_logistic(design, self.correct[chosen], penalty)
-        if solution[0] < 0:
-            penalty[0] = 1e9  # a better score is never worth less
-            solution = fit_logistic(design, self.correct[chosen], penalty)
-            solution[0] = 0.0
-        count = len(columns)
-        return _Model(mean, spread, solution[:count], solution[count:-1], float(solution[-1]))
-
-
-def fit_logistic(
-    design: np.ndarray, correct: np.ndarray, penalty: np.ndarray, steps: int = 50
-) -> np.ndarray:
-    """Minimises log-loss plus ``penalty / 2`` times the squared weights, by Newton's method.
-
-    Args:
-        design: (N, K).
-        correct: (N,), bool.
-        penalty: (K,), positive.
-        steps: Most steps; about eight are needed.
-
-    Returns:
-        Weights, (K,).
-    """
-    target = correct.astype(np.float64)
-    weights = np.zeros(design.shape[1])
-
-    def objective(candidate: np.ndarray) -> float:
-        odds = design @ candidate
-        return float((np.logaddexp(0, odds) - target * odds).sum() + penalty @ candidate**2 / 2)
-
-    value = objective(weights)
-    for _ in range(steps):
-        probability = _sigmoid(design @ weights)
-        gradient = design.T @ (probability - target) + penalty * weights
-        curvature = (design * (probability * (1 - probability))[:, None]).T @ design
-        step = np.linalg.solve(curvature + np.diag(penalty), gradient)
-        size = 1.0
-        while size > 1e-4 and objective(weights - size * step) > value:
-            size /= 2
-        weights = weights - size * step
-        previous, value = value, objective(weights)
-        if previous - value < 1e-9 * max(1.0, abs(previous)):
-            break
-    return weights
-
-
-def log_loss(probabilities: np.ndarray, correct: np.ndarray) -> float:
-    """Mean negative log-likelihood in nats, of probabilities cut to [1e-6, 1 - 1e-6]."""
-    p = np.clip(probabilities, 1e-6, 1 - 1e-6)
-    return float(-np.where(correct, np.log(p), np.log1p(-p)).mean())
-
-
-def average_precision(scores: np.ndarray, correct: np.ndarray) -> float:
-    """Mean precision at the right boxes, best score first; NaN without any right box."""
-    order = np.argsort(-scores, kind='stable')
-    right = np.asarray(correct, dtype=bool)[order]
-    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-    return float(precision[right].mean()) if right.any() else float('nan')
+        refitted = refit_linear(
+            model, evidence[:, shared], evidence[:, alone], labels, right, strength
+        )
+        return shared + alone, refitted
 
 
 def _fold_of(image_ids: np.ndarray, folds: int) -> np.ndarray:
     """Deals images to folds in turn, in the order of their ids."""
     _, rank = np.unique(image_ids, return_inverse=True)
     return rank.reshape(-1) % folds
-
-
-def _finite(evidence: np.ndarray) -> np.ndarray:
-    values = np.array(evidence, dtype=np.float64, copy=True)
-    return np.nan_to_num(values, nan=0.0, posinf=1e6, neginf=-1e6)
-
-
-def _sigmoid(odds: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(odds, -60, 60)))

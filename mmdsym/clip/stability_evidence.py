@@ -41,11 +41,11 @@ class StabilityEvidence:
         scores = torch.stack([score for score, _ in matches])
         overlaps = torch.stack([overlap for _, overlap in matches])
         found_again = (overlaps >= self.overlap).float()
-        odds = logit(scores)
+        own = found.scores.float()
         return torch.stack(
             [
-                odds.mean(dim=0),
-                odds.amin(dim=0),
+                logit(torch.cat([own[None], scores]).mean(dim=0)),
+                logit(scores.amin(dim=0)),
                 overlaps.mean(dim=0),
                 found_again.mean(dim=0),
             ],
@@ -53,11 +53,16 @@ class StabilityEvidence:
         )
 
     def _match(self, found: InstanceData, view: InstanceData) -> tuple[Tensor, Tensor]:
-        """Score of the best match (0 without one), and largest overlap within the class."""
+        """Score of the best match, and its overlap; both 0 without one.
+
+        A box of the view speaks only for the box that it fits best. Otherwise a false box half
+        beside a right one would live on the score of the right one.
+        """
         boxes = found.bboxes.float()
         if not len(view) or not len(boxes):
             return boxes.new_zeros(len(boxes)), boxes.new_zeros(len(boxes))
         overlap = bbox_overlaps(boxes, view.bboxes.float())
         overlap = overlap * (found.labels[:, None] == view.labels[None, :])
+        overlap = torch.where(overlap == overlap.amax(dim=0, keepdim=True), overlap, 0.0)
         score = torch.where(overlap >= self.overlap, view.scores.float()[None], 0.0)
         return score.amax(dim=1), overlap.amax(dim=1)
