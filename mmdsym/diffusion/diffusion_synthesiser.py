@@ -50,7 +50,7 @@ class DiffusionSynthesiser:
         weights: str,
         classes: Sequence[str] | None = None,
         num_steps: int = 20,
-        guidance: float = 1.5,
+        guidance: float = 1.0,
         context: float | None = None,
         batch_size: int = 8,
         device: str | None = None,

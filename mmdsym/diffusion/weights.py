@@ -82,7 +82,11 @@ def load_diffusion(
             **{**about, 'classes': tuple(about['classes']), 'contexts': tuple(about['contexts'])}
         )
         unet = UNet2DModel.from_pretrained(
-            folder, subfolder=_UNET, use_safetensors=True, local_files_only=True
+            folder,
+            subfolder=_UNET,
+            use_safetensors=True,
+            local_files_only=True,
+            low_cpu_mem_usage=False,
         )
         scheduler = EDMDPMSolverMultistepScheduler.from_pretrained(
             folder, subfolder=_SCHEDULER, local_files_only=True
