@@ -5,8 +5,8 @@ _base_ = ['../_base_/runtime.py', '../_base_/diffusion/defect_inpaint.py']
 data_root = 'data/neu_det/'
 split = '40pct_seed0'
 
-max_iters = 2400
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=800)
+max_iters = 2600
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=max_iters, val_interval=650)
 val_cfg = dict(type='ValLoop')
 
 optim_wrapper = dict(

@@ -23,8 +23,10 @@ model = dict(
     # sigma_data is the deviation of the surface's grain, not of whole defects (0.3 on NEU-DET): at
     # higher noise the network then predicts the picture itself. To predict the noise, it would have
     # to carry each pixel of it through cells of far fewer channels (arXiv 2511.13720).
-    noise_schedule=dict(sigma_min=0.005, sigma_max=10.0, sigma_data=0.1, prediction_type='epsilon'),
-    noise_levels=dict(mean=-1.2, std=1.4),
+    noise_schedule=dict(sigma_min=0.005, sigma_max=20.0, sigma_data=0.1, prediction_type='epsilon'),
+    # A defect as large as the window shows through noise many times its contrast: where it lies and
+    # how it runs is decided at levels of 2 to 20.
+    noise_levels=dict(mean=-0.4, std=1.7),
     pixel_std=0.3,
     data_preprocessor=dict(type='BaseDataPreprocessor'),
 )
