@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+from pathlib import Path
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmdet.registry import MODELS
+from mmdet.structures import DetDataSample
+from mmengine import Config
+from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from mmdsym.clip.cluster_evidence import ClusterEvidence, suppress
+from mmdsym.clip.cluster_evidence import ClusterEvidence, candidates_shown, suppress
 from mmdsym.clip.context_evidence import BoxShapes, ContextEvidence
 from mmdsym.clip.evidence import JoinedEvidence, TeacherEvidence, is_above
-from mmdsym.clip.stability_evidence import StabilityEvidence
+from mmdsym.clip.stability_evidence import StabilityEvidence, predict_turned
 
 CLASSES = 3
 
@@ -176,3 +183,73 @@ def test_a_box_that_other_views_miss_is_less_stable():
     assert mean[0] > mean[1]
     other_class = boxes_of(rows, views=[boxes_of([(*row[:5], 1) for row in rows])])
     assert column(stability, other_class, 'found_share') == [0, 0]
+
+
+@pytest.fixture(scope='module')
+def detector():
+    """ATSS with random weights that reports many boxes."""
+    init_default_scope('mmdet')
+    path = Path(__file__).parents[1] / 'configs/_base_/detectors/atss_efficientnet_lite0.py'
+    config = Config.fromfile(path).model
+    config.backbone.pretrained = None
+    config.bbox_head.num_classes = 2
+    config.test_cfg.score_thr = 0.0
+    config.test_cfg.max_per_img = 30
+    torch.manual_seed(0)
+    return MODELS.build(config).eval()
+
+
+def views_of(width=64, height=96):
+    torch.manual_seed(1)
+    shape = (height, width)
+    meta = dict(img_shape=shape, ori_shape=shape, scale_factor=(1.0, 1.0), batch_input_shape=shape)
+    return torch.randn(2, 3, height, width), [DetDataSample(metainfo=meta) for _ in range(2)]
+
+
+@torch.no_grad()
+def test_suppressed_candidates_are_the_detectors_own_boxes(detector):
+    images, samples = views_of()
+    own = [s.pred_instances for s in detector.predict(images, copy.deepcopy(samples))]
+    with candidates_shown(detector) as settings:
+        shown = [s.pred_instances for s in detector.predict(images, copy.deepcopy(samples))]
+    again = [s.pred_instances for s in detector.predict(images, copy.deepcopy(samples))]
+    for plain, candidates, after in zip(own, shown, again, strict=True):
+        kept = suppress(candidates, **settings)
+        assert len(candidates) > len(plain) == len(kept) == 30
+        torch.testing.assert_close(kept.bboxes, plain.bboxes)
+        torch.testing.assert_close(kept.scores, plain.scores)
+        torch.testing.assert_close(after.bboxes, plain.bboxes)
+
+
+def test_a_detector_without_suppression_is_left_alone():
+    with candidates_shown(torch.nn.Linear(1, 1)) as settings:
+        assert settings == {}
+
+
+def test_turned_boxes_come_back_to_their_place():
+    class CornerDetector:
+        """Finds the brightest pixel."""
+
+        def predict(self, images, samples, rescale):
+            for image, sample in zip(images, samples, strict=True):
+                assert sample.img_shape == image.shape[-2:]
+                y, x = divmod(int(image[0].argmax()), image.shape[-1])
+                corners = torch.tensor([[x, y, x + 1, y + 1]]).float()
+                sample.pred_instances = InstanceData(
+                    bboxes=corners, scores=torch.ones(1), labels=torch.zeros(1).long()
+                )
+            return samples
+
+    images, samples = views_of()
+    images[:, 0, 10, 20] = 100
+    found = predict_turned(CornerDetector(), images, samples)
+    assert [image.bboxes.tolist() for image in found] == [[[20, 10, 21, 11]]] * 2
+    assert samples[0].img_shape == (96, 64)
+
+
+def test_a_turned_image_without_boxes_is_fine(detector):
+    detector.bbox_head.test_cfg.score_thr = 2.0
+    try:
+        assert [len(found) for found in predict_turned(detector, *views_of())] == [0, 0]
+    finally:
+        detector.bbox_head.test_cfg.score_thr = 0.0

@@ -3,7 +3,7 @@
 from .acceptance import CLIPAcceptance
 from .adaptation import CLIPAdaptation
 from .class_evidence import ClassEvidence
-from .cluster_evidence import ClusterEvidence, suppress
+from .cluster_evidence import ClusterEvidence, candidates_shown, suppress
 from .context_evidence import BoxShapes, ContextEvidence
 from .crop_dataset import CropDataset
 from .crop_metric import CropMetric
@@ -16,7 +16,7 @@ from .fusion import Fusion, FusionReport, JudgedEvidence
 from .image_gate import ImageGate
 from .pseudo_label_filter import PseudoLabelFilter
 from .scorer import BoxScores, CLIPScorer
-from .stability_evidence import StabilityEvidence
+from .stability_evidence import StabilityEvidence, predict_turned
 
 __all__ = [
     'BoxScores',
@@ -42,5 +42,7 @@ __all__ = [
     'StabilityEvidence',
     'TeacherEvidence',
     'build_filter',
+    'candidates_shown',
+    'predict_turned',
     'suppress',
 ]

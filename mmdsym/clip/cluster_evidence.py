@@ -6,13 +6,43 @@ the extent, so does the detector.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from mmcv.ops import batched_nms
 from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
-from torch import Tensor
+from torch import Tensor, nn
 
 from .evidence import largest, logit
+
+
+@contextmanager
+def candidates_shown(detector: nn.Module, max_boxes: int = 1000) -> Iterator[dict]:
+    """Lets a detector report its boxes before suppression, for as long as the context lasts.
+
+    Args:
+        detector: Any MMDetection detector.
+        max_boxes: Most boxes of an image.
+
+    Yields:
+        What :func:`suppress` needs to come to the detector's own boxes: ``iou_threshold`` and
+        ``max_boxes``; empty for a detector that suppresses nothing, such as DETR.
+    """
+    head = getattr(detector, 'roi_head', None) or getattr(detector, 'bbox_head', None)
+    settings = getattr(head, 'test_cfg', None)
+    nms = None if settings is None else settings.get('nms')
+    if nms is None or nms.get('iou_threshold') is None:
+        yield {}
+        return
+    before = nms['iou_threshold'], settings.get('max_per_img', 100)
+    # No overlap exceeds 1.
+    nms['iou_threshold'], settings['max_per_img'] = 1.0, max_boxes
+    try:
+        yield dict(iou_threshold=before[0], max_boxes=before[1])
+    finally:
+        nms['iou_threshold'], settings['max_per_img'] = before
 
 
 def suppress(
@@ -22,8 +52,7 @@ def suppress(
 
     Args:
         candidates: A detector's boxes before suppression: ``bboxes`` (N, 4), ``scores``,
-            ``labels`` (N,). A detector gives them with ``test_cfg`` of
-            ``nms=dict(type='nms', iou_threshold=1.0)`` and a large ``max_per_img``.
+            ``labels`` (N,), see :func:`candidates_shown`.
         iou_threshold: Overlap from which the worse of two boxes of a class goes.
         max_boxes: Most boxes to keep.
 
