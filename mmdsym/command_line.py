@@ -16,6 +16,13 @@ from mmdsym.errors import UserError
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments with which MMDetection's tools run a config."""
     parser.add_argument('--work-dir', help='where logs and checkpoints go')
+    add_config_options(parser)
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+
+
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Adds what overrides settings of a config; a tool that runs nothing needs no more."""
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -23,8 +30,8 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. split=20pct_seed1',
     )
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none')
-    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    # What else a config is run with, for tools that do not ask for it.
+    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
 
 
 def read_config(args: argparse.Namespace) -> Config:

@@ -19,11 +19,11 @@ import time
 from pathlib import Path
 
 import torch
-from mmengine.config import ConfigDict, DictAction
+from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
 
 import mmdsym  # noqa: F401  (registers the parts)
-from mmdsym.command_line import read_config
+from mmdsym.command_line import add_config_options, read_config
 from mmdsym.config import complete_config
 from mmdsym.errors import exit_on_user_error
 from mmdsym.registry import SYNTHESISERS
@@ -36,8 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--images', type=int, default=64, help='images to paint (64)')
     parser.add_argument('--rounds', type=int, default=7, help='rounds of serving (7)')
     parser.add_argument('--out', type=Path, help='json to write')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    add_config_options(parser)
     return parser.parse_args()
 
 

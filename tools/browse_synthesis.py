@@ -6,8 +6,7 @@ import argparse
 import io
 from pathlib import Path
 
-from mmengine.config import DictAction
-
+from mmdsym.command_line import add_config_options, read_config
 from mmdsym.errors import UserError, exit_on_user_error
 
 
@@ -18,14 +17,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--out', default='synthesis.png', help='PNG; default: synthesis.png')
     parser.add_argument('--pairs', type=_positive, default=1, help='rows for each class')
     parser.add_argument('--seed', type=int, default=0, help='chooses other examples')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of a config',
-    )
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    add_config_options(parser)
     return parser.parse_args()
 
 
@@ -61,7 +53,6 @@ def main() -> None:
 def _cache_root(arguments: argparse.Namespace) -> Path:
     if not arguments.cache.endswith('.py'):
         return Path(arguments.cache)
-    from mmdsym.command_line import read_config
     from mmdsym.config import complete_config
     from mmdsym.diffusion.synthesis_config import find_synthesis
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from mmengine.config import DictAction
 from mmengine.registry import DATASETS, init_default_scope
 
 import mmdsym  # noqa: F401  (registers the parts)
-from mmdsym.command_line import read_config
+from mmdsym.command_line import add_config_options, read_config
 from mmdsym.config import complete_config
 from mmdsym.errors import exit_on_user_error
 
@@ -17,15 +16,7 @@ def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='e.g. configs/baselines/supervised_synthetic_neu_40pct.py')
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=DictAction,
-        metavar='KEY=VALUE',
-        help='override settings of the config, e.g. split=20pct_seed1',
-    )
-    # What else a config is run with is of no meaning here.
-    parser.set_defaults(work_dir=None, launcher='none', local_rank=0)
+    add_config_options(parser)
     return parser.parse_args()
 
 
