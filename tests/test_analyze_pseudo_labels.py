@@ -71,7 +71,13 @@ def test_from_checkpoint_to_table(analyze, checkpoint, tmp_path, capsys):
     options = ('--ablation', '--foreign', str(foreign), '--make-foreign', '3')
     content = analyze(checkpoint, *options)
     scores = {row['score'] for row in content['rows']}
-    added = {'teacher+context', 'teacher+class', 'teacher+image gate', 'without veto'}
+    added = {
+        'teacher+context',
+        'teacher+cluster',
+        'teacher+class',
+        'teacher+image gate',
+        'without veto',
+    }
     assert scores == {'teacher', 'clip', 'fused'} | added
     assert content['images'] == 4 and content['foreign_images'] == 3
     assert set(content['foreign']) == {'fused'} | added

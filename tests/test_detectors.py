@@ -200,3 +200,40 @@ def test_anchors_in_uncertain_boxes_are_neither_object_nor_background(tiny_confi
     assigned = assigner.assign(priors, [3], truth, ignored).gt_inds
     assert assigned.tolist()[0] == -1
     assert assigned.tolist()[2] == 0
+
+
+class AsksForCandidates:
+    wants_candidates = True
+
+    def __call__(self, predictions, images):
+        self.seen = predictions
+        return [found.scores for found in predictions]
+
+
+@pytest.mark.parametrize('name', ['atss', 'faster_rcnn', 'deformable_detr'])
+def test_candidates_are_shown_to_a_scorer_and_change_no_box(name, tiny_config):
+    model = build(tiny_config(DETECTORS[name])).eval()
+    model.copy_student_to_teacher()
+    for part in (model.teacher, getattr(model.teacher, 'roi_head', None)):
+        settings = getattr(getattr(part, 'bbox_head', None), 'test_cfg', None)
+        settings = settings or getattr(part, 'test_cfg', None)
+        if settings is not None and 'score_thr' in settings:
+            settings['score_thr'] = 0.0
+    views = [sample(), sample()]
+    flip = np.diag([-1.0, 1.0, 1.0])
+    flip[0, 2] = SIZE
+    views[1].set_metainfo(dict(homography_matrix=flip))
+    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.manual_seed(0))
+    plain = model.predict_for_pseudo_labels(images, views)
+    model.set_pseudo_label_scorer(AsksForCandidates())
+    shown = model.predict_for_pseudo_labels(images, views)
+    assert sum(map(len, plain)) > 0
+    for before, after in zip(plain, shown, strict=True):
+        assert torch.allclose(before.bboxes, after.bboxes, atol=1e-3)
+        assert torch.equal(before.labels, after.labels)
+        candidates = after.metainfo.get('candidates')
+        assert (candidates is None) == (name == 'deformable_detr')
+        if candidates is not None:
+            # Every box is one of its candidates, in the frame of the original image as well.
+            apart = (after.bboxes[:, None] - candidates.bboxes[None]).abs().amax(dim=2)
+            assert len(candidates) > len(after) and apart.amin(dim=1).max() < 1e-3

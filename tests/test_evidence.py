@@ -15,10 +15,11 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
-from mmdsym.clip.cluster_evidence import ClusterEvidence, candidates_shown, suppress
+from mmdsym.clip.cluster_evidence import ClusterEvidence
 from mmdsym.clip.context_evidence import BoxShapes, ContextEvidence
 from mmdsym.clip.evidence import JoinedEvidence, TeacherEvidence, is_above
 from mmdsym.clip.stability_evidence import StabilityEvidence, predict_turned
+from mmdsym.models import candidates_shown, suppress
 
 CLASSES = 3
 

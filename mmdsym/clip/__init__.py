@@ -3,7 +3,7 @@
 from .acceptance import CLIPAcceptance
 from .adaptation import CLIPAdaptation
 from .class_evidence import ClassEvidence
-from .cluster_evidence import ClusterEvidence, candidates_shown, suppress
+from .cluster_evidence import ClusterEvidence
 from .context_evidence import BoxShapes, ContextEvidence
 from .crop_dataset import CropDataset
 from .crop_metric import CropMetric
@@ -42,7 +42,5 @@ __all__ = [
     'StabilityEvidence',
     'TeacherEvidence',
     'build_filter',
-    'candidates_shown',
     'predict_turned',
-    'suppress',
 ]

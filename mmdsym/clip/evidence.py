@@ -32,7 +32,7 @@ class Evidence(Protocol):
                 ``labels`` (N,) and the teacher's ``scores`` (N,) in [0, 1]. As meta information
                 (``predictions[0].set_metainfo(...)``) an image may carry ``image_size`` (width,
                 height), ``candidates`` (the boxes before suppression, see
-                :mod:`mmdsym.clip.cluster_evidence`) and ``views`` (the boxes that the teacher
+                :func:`mmdsym.models.suppress`) and ``views`` (the boxes that the teacher
                 finds in other orientations, see :mod:`mmdsym.clip.stability_evidence`).
             features: Per image the embeddings of its boxes, (N, D); only for kinds of evidence
                 that look at crops.

@@ -13,6 +13,7 @@ from mmdsym.registry import MODELS
 
 from .box_embedder import BoxEmbedder
 from .class_evidence import ClassEvidence
+from .cluster_evidence import ClusterEvidence
 from .context_evidence import BoxShapes, ContextEvidence
 from .embedding_reuse import EmbeddingMemory
 from .evidence import Evidence, JoinedEvidence, TeacherEvidence
@@ -22,7 +23,7 @@ from .image_gate import ImageGate
 from .labelled_crops import read_labelled_crops
 from .pseudo_label_filter import PseudoLabelFilter
 
-KINDS = ('teacher', 'context', 'class', 'extent')
+KINDS = ('teacher', 'context', 'cluster', 'class', 'extent')
 CROP_KINDS = ('class', 'extent')
 """Kinds that look at crops, and so need a CLIP scorer."""
 
@@ -45,7 +46,8 @@ def build_filter(
         scorer: A scorer, or its config; ``classes`` are filled in where it names none.
         labelled: ``ann_file`` (COCO json) and ``images_dir`` of labelled images.
         evidence: Kinds to fuse: ``'teacher'`` (always first), ``'context'`` (the other boxes of
-            the image, and the usual shapes of the class), ``'class'`` (CLIP on the crop) and
+            the image, and the usual shapes of the class), ``'cluster'`` (the teacher's boxes before
+            suppression), ``'class'`` (CLIP on the crop) and
             ``'extent'`` (an adapted CLIP on how well the box fits). By default all that the scorer
             can judge; the fusion drops what adds nothing.
         gate: Arguments of :class:`mmdsym.clip.image_gate.ImageGate`; ``None`` for no gate.
@@ -119,6 +121,8 @@ def _build_kind(
 ) -> Evidence:
     if kind == 'teacher':
         return TeacherEvidence()
+    if kind == 'cluster':
+        return ClusterEvidence()
     if kind == 'class':
         return ClassEvidence(scorer)
     if kind == 'extent':

@@ -26,6 +26,7 @@ from mmdsym.evaluation import (
     read_truth,
 )
 from mmdsym.evaluation.foreign_removal import ForeignRemoval, PassedBoxes, measure_removal
+from mmdsym.models import candidates_shown, suppress
 
 from .box_embedder import BoxEmbedder
 from .embedding_reuse import EmbeddingMemory
@@ -75,14 +76,14 @@ def predict_pool(
         if not path.is_file():
             raise UserError(f'the image {path} does not exist: correct --images or restore it.')
     predictions, samples = [], []
-    for path in tqdm(paths, desc='detecting', unit='image', disable=None):
-        sample = inference_detector(detector, str(path))
-        found = sample.pred_instances
-        sample.set_metainfo(dict(img_path=str(path)))
-        predictions.append(
-            InstanceData(bboxes=found.bboxes, scores=found.scores, labels=found.labels)
-        )
-        samples.append(sample)
+    with candidates_shown(detector) as settings:
+        for path in tqdm(paths, desc='detecting', unit='image', disable=None):
+            sample = inference_detector(detector, str(path))
+            found = sample.pred_instances
+            sample.set_metainfo(dict(img_path=str(path)))
+            boxes = InstanceData(bboxes=found.bboxes, scores=found.scores, labels=found.labels)
+            predictions.append(suppress(boxes, **settings) if settings else boxes)
+            samples.append(sample)
     teacher = [found.scores for found in predictions]
     return JudgedPool(list(image_ids), predictions, samples, {TEACHER: teacher})
 

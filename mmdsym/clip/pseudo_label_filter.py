@@ -171,6 +171,11 @@ class PseudoLabelFilter:
         self._mode = mode
 
     @property
+    def wants_candidates(self) -> bool:
+        """Whether the detector shall hand on its boxes before suppression."""
+        return 'cluster' in self.evidence.kinds
+
+    @property
     def asks_clip(self) -> bool:
         """Whether anything depends on CLIP's opinion on boxes."""
         used = bool(set(self.crop_kinds) & set(self.fusion.kept_kinds))

@@ -1,5 +1,6 @@
 """Detectors, backbones and what belongs to them."""
 
+from .candidates import candidates_shown, suppress
 from .data_preprocessor import StagedDataPreprocessor
 from .dsym_detector import DSYMDetector
 from .pseudo_labels import (
@@ -21,5 +22,7 @@ __all__ = [
     'PseudoLabels',
     'StagedDataPreprocessor',
     'TimmBackbone',
+    'candidates_shown',
     'silences',
+    'suppress',
 ]

@@ -10,7 +10,7 @@ import torch
 from mmdet.models.detectors import SemiBaseDetector
 from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
 from mmdet.registry import MODELS as MMDET_MODELS
-from mmdet.structures import SampleList
+from mmdet.structures import DetDataSample, SampleList
 from mmengine.dist import get_world_size
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from mmdsym.errors import UserError
 from mmdsym.registry import MODELS
 from mmdsym.stages import Stage
 
+from .candidates import candidates_shown, suppress
 from .ignore_regions import enable_ignore_regions
 from .pseudo_labels import (
     PseudoLabelReviser,
@@ -170,21 +171,29 @@ class DSYMDetector(SemiBaseDetector):
 
         Returns:
             Per image ``bboxes`` in the frame of the original image, ``labels``, and the teacher's
-            scores as ``scores`` and ``teacher_scores``.
+            scores as ``scores`` and ``teacher_scores``; where the scorer ``wants_candidates``, as
+            meta information ``candidates``, the boxes before suppression in the same frame.
         """
-        results = self.teacher.predict(batch_inputs, batch_data_samples, rescale=False)
+        results = self._find(batch_inputs, batch_data_samples)
         predictions = []
         for sample, result in zip(batch_data_samples, results, strict=True):
-            found = project(
-                result.pred_instances,
-                sample.get('homography_matrix'),
-                sample.ori_shape,
-                inverse=True,
-                min_size=0.0,
-            )
+            found = _in_original_frame(result, sample)
+            candidates = result.metainfo.get('candidates')
+            if candidates is not None:
+                found.set_metainfo(dict(candidates=_in_original_frame(candidates, sample)))
             found.teacher_scores = found.scores
             predictions.append(found)
         return predictions
+
+    def _find(self, inputs: Tensor, samples: SampleList) -> list[InstanceData]:
+        """The teacher's boxes in the frame of the view, with their candidates where wanted."""
+        if not getattr(self.scorer, 'wants_candidates', False):
+            results = self.teacher.predict(inputs, samples, rescale=False)
+            return [result.pred_instances for result in results]
+        with candidates_shown(self.teacher) as settings:
+            results = self.teacher.predict(inputs, samples, rescale=False)
+        found = [result.pred_instances for result in results]
+        return [suppress(boxes, **settings) for boxes in found] if settings else found
 
     @torch.no_grad()
     def predict_for_pseudo_labels(
@@ -292,6 +301,11 @@ class DSYMDetector(SemiBaseDetector):
             return losses
         self.statistics.guarded_iterations += 1
         return reweight_loss_dict(losses, limit / unsupervised)
+
+
+def _in_original_frame(boxes: InstanceData, sample: DetDataSample) -> InstanceData:
+    homography = sample.get('homography_matrix')
+    return project(boxes, homography, sample.ori_shape, inverse=True, min_size=0.0)
 
 
 def count_classes(detector: nn.Module) -> int:
