@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from mmengine.dist import master_only
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
@@ -32,8 +34,7 @@ class DiffusionExportHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         for hook in runner.hooks:
             if isinstance(hook, EMAHook):
-                averaged = hook.ema_model.module
-                model = averaged
+                model = hook.ema_model.module
         dataset = runner.train_dataloader.dataset
         crop = next(
             step for step in dataset.pipeline.transforms if isinstance(step, CropDefectRegion)
@@ -46,5 +47,6 @@ class DiffusionExportHook(Hook):
             min_side=crop.min_side,
             contexts=tuple(crop.contexts),
         )
+        earlier = ', in place of an earlier one' if Path(self.folder).exists() else ''
         save_diffusion(self.folder, model.denoiser.unet, model.scheduler, about)
-        runner.logger.info(f'The diffusion model is in {self.folder}.')
+        runner.logger.info(f'The diffusion model is in {self.folder}{earlier}.')
