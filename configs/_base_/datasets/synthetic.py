@@ -17,8 +17,8 @@ synthetic = dict(
         sizes=dict(small=1, medium=1, large=1),
         class_balance=0.5,
         defects_per_image=(1, 2),
-        # A small model keeps the likeness of a defect when it starts near a real one: the further it
-        # may leave it, the more CLIP rejects.
+        # A small model keeps the likeness of a defect when it starts near a real one: the further
+        # it may leave it, the more CLIP rejects.
         strength=(0.3, 0.6),
     ),
     # What CLIP, adapted to the labelled crops, does not take for its class is painted again.
