@@ -74,6 +74,9 @@ def test_from_checkpoint_to_table(analyze, checkpoint, tmp_path, capsys):
     added = {
         'teacher+context',
         'teacher+cluster',
+        'teacher+stability',
+        'boxes alone',
+        'boxes+stability',
         'teacher+class',
         'teacher+image gate',
         'without veto',

@@ -18,8 +18,8 @@ from mmengine.structures import InstanceData
 from mmdsym.clip.cluster_evidence import ClusterEvidence
 from mmdsym.clip.context_evidence import BoxShapes, ContextEvidence
 from mmdsym.clip.evidence import JoinedEvidence, TeacherEvidence, is_above
-from mmdsym.clip.stability_evidence import StabilityEvidence, predict_turned
-from mmdsym.models import candidates_shown, suppress
+from mmdsym.clip.stability_evidence import StabilityEvidence
+from mmdsym.models import candidates_shown, predict_turned, suppress
 
 CLASSES = 3
 

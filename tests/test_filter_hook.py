@@ -13,14 +13,22 @@ from PIL import Image
 from test_training import losses, scalars, tiny_run  # noqa: F401  (a fixture)
 
 from mmdsym.clip import (
+    BoxOpinion,
+    BoxShapes,
     ClassEvidence,
     CLIPPseudoLabelFilterHook,
+    ContextEvidence,
+    CropOpinion,
     EmbeddingMemory,
     Fusion,
     ImageGate,
     JoinedEvidence,
     PseudoLabelFilter,
     TeacherEvidence,
+    box_opinion,
+    crop_kinds,
+    crop_opinion,
+    fit_together,
 )
 from mmdsym.clip import pseudo_label_filter as filter_module
 from mmdsym.clip.box_embedder import BoxEmbedder
@@ -29,7 +37,12 @@ from mmdsym.clip.scorer import BoxScores
 from mmdsym.clip.soft_labels import draw_by_weight
 from mmdsym.crops import crop_windows
 from mmdsym.errors import UserError
-from mmdsym.models import CalibratedScorer, PseudoLabelReviser, PseudoLabels
+from mmdsym.models import (
+    CalibratedScorer,
+    LabelledPredictions,
+    PseudoLabelReviser,
+    PseudoLabels,
+)
 from mmdsym.registry import MODELS
 
 CLASSES = ('dent', 'spot')
@@ -96,12 +109,28 @@ def truths(count: int) -> list[InstanceData]:
     return [InstanceData(bboxes=RIGHT, labels=torch.tensor([0, 1])) for _ in range(count)]
 
 
-def make_filter(scorer=None, reuse: float = 8.0, **options) -> PseudoLabelFilter:
+FOLDS = dict(folds=3, min_right=4, min_wrong=4)
+
+
+def make_filter(
+    scorer=None, reuse: float = 8.0, asks: bool = True, context: bool = False, **options
+) -> PseudoLabelFilter:
     scorer = scorer or BrightnessScorer()
-    evidence = JoinedEvidence({'teacher': TeacherEvidence(), 'class': ClassEvidence(scorer)})
-    fusion = Fusion(evidence.columns, 2, folds=3, min_right=4, min_wrong=4)
-    embedder = BoxEmbedder(scorer, EmbeddingMemory(reuse))
-    return PseudoLabelFilter(scorer, embedder, evidence, ['class'], fusion, 2, **options)
+    kinds = {'teacher': TeacherEvidence()}
+    if context:
+        kinds['context'] = ContextEvidence(BoxShapes.measure(RIGHT, torch.tensor([0, 1]), 2))
+    of_boxes = JoinedEvidence(kinds)
+    of_crops = JoinedEvidence({'class': ClassEvidence(scorer)}) if asks else None
+    fusion = Fusion(crop_kinds(of_crops), 2, **FOLDS) if asks else None
+    rest = {name: options.pop(name) for name in ('gate', 'mode') if name in options}
+    return PseudoLabelFilter(
+        scorer,
+        BoxEmbedder(scorer, EmbeddingMemory(reuse)),
+        BoxOpinion(of_boxes, Fusion(of_boxes.columns, 2, **FOLDS)),
+        CropOpinion(of_crops, fusion, **options),
+        2,
+        **rest,
+    )
 
 
 def test_it_is_what_the_detector_expects():
@@ -110,14 +139,14 @@ def test_it_is_what_the_detector_expects():
 
 
 def test_it_learns_from_calibration_images_and_tells_right_from_wrong(images):
-    judge = make_filter()
+    judge = make_filter(max_boxes=4)
     found = predictions(12)
     before = judge(found, images)
     for image, scores in zip(found, before, strict=True):
         torch.testing.assert_close(scores, image.scores)
     held_out = torch.stack(judge.fit(found, images, truths(12)))
     assert held_out[:, :2].min() > held_out[:, 2:].max()
-    assert judge.asks_clip and judge.fits == 1
+    assert judge.crops.counts and judge.fits == 1
     fresh = predictions(12, seed=7)
     scores = torch.stack(judge(fresh, images))
     assert scores[:, :2].min() > scores[:, 2:].max()
@@ -126,7 +155,7 @@ def test_it_learns_from_calibration_images_and_tells_right_from_wrong(images):
 
 
 def test_scores_at_calibration_are_not_those_of_the_fit_itself(images):
-    judge = make_filter()
+    judge = make_filter(max_boxes=4)
     found = predictions(12)
     held_out = torch.stack(judge.fit(found, images, truths(12)))
     assert not torch.allclose(held_out, torch.stack(judge(found, images)), atol=1e-6)
@@ -134,7 +163,7 @@ def test_scores_at_calibration_are_not_those_of_the_fit_itself(images):
 
 def test_all_crops_of_a_batch_go_through_in_one_pass(images):
     scorer = BrightnessScorer()
-    judge = make_filter(scorer, max_boxes=3, covered_recall=1.0)
+    judge = make_filter(scorer, max_boxes=3)
     judge.fit(predictions(12), images, truths(12))
     judge.embedder.memory.forget()
     scorer.calls.clear()
@@ -143,6 +172,9 @@ def test_all_crops_of_a_batch_go_through_in_one_pass(images):
         image.scores = torch.full((4,), 0.9)
     fresh[3].scores[:] = 0.01
     fresh[4] = fresh[4][:0]
+    # Low scores are the likelier ones where scores tell nothing, so the floor is set by hand.
+    judge.boxes = lambda found, _: [of_image.scores.double() for of_image in found]
+    judge.crops.floor = 0.5
     scores = judge(fresh, images[:8])
     # The image below the floor and the one without boxes are not even looked at.
     assert scorer.calls == [[3] * 6]
@@ -178,10 +210,10 @@ def test_boxes_that_are_none_have_score_zero(images):
 
 def test_a_scorer_no_better_than_chance_is_never_asked(images):
     scorer = BrightnessScorer()
-    judge = make_filter(scorer, trust_crops=False)
+    judge = make_filter(scorer, asks=False)
     judge.fit(predictions(12), images, truths(12))
     judge(predictions(12), images)
-    assert not scorer.calls and not judge.asks_clip
+    assert not scorer.calls and not judge.crops.counts
 
 
 def test_evidence_that_says_nothing_is_not_computed(images):
@@ -198,7 +230,7 @@ def test_evidence_that_says_nothing_is_not_computed(images):
     judge.fit(found, images, truths(12))
     scorer.calls.clear()
     judge(found, images)
-    assert not judge.asks_clip and not scorer.calls
+    assert not judge.crops.counts and not scorer.calls
 
 
 def test_clip_vetoes_what_is_no_defect_of_its_class(images, tmp_path):
@@ -207,7 +239,7 @@ def test_clip_vetoes_what_is_no_defect_of_its_class(images, tmp_path):
     Image.fromarray(np.full((SIZE, SIZE), 110, dtype=np.uint8)).save(foreign)
     pool = [SimpleNamespace(img_path=foreign, ori_shape=(SIZE, SIZE)), images[0]]
     for cost, vetoes in ((0.03, True), (0.0, False)):
-        judge = make_filter(veto_cost=cost)
+        judge = make_filter(veto_cost=cost, max_boxes=4)
         # No wrong box among those to learn from lies on clean surface.
         found = predictions(12)
         for image in found:
@@ -218,7 +250,9 @@ def test_clip_vetoes_what_is_no_defect_of_its_class(images, tmp_path):
         assert (scores[1][:2] > 0).all()
         restored = make_filter(veto_cost=cost)
         restored.load_state_dict(judge.state_dict())
-        assert restored.veto == judge.veto
+        assert restored.crops.veto == judge.crops.veto
+        judge.crops.max_boxes = 2
+        assert (judge(predictions(1), pool[:1])[0] == 0).all() == vetoes, 'nor are the rest kept'
 
 
 def test_the_gate_closes_for_a_clean_image(images, tmp_path):
@@ -237,8 +271,9 @@ class Ranks:
     def __init__(self, monkeypatch) -> None:
         self.local, self.barrier = threading.local(), threading.Barrier(2, timeout=60)
         self.slots = [None, None]
-        monkeypatch.setattr(filter_module, 'all_gather_object', self.gather)
-        monkeypatch.setattr(filter_module, 'get_rank', lambda: self.local.rank)
+        for module in (filter_module, fit_together, box_opinion, crop_opinion):
+            monkeypatch.setattr(module, 'all_gather_object', self.gather)
+        monkeypatch.setattr(fit_together, 'get_rank', lambda: self.local.rank)
 
     def gather(self, value):
         self.slots[self.local.rank] = value
@@ -265,24 +300,57 @@ class Ranks:
 @pytest.mark.parametrize('cut', [5, 12])
 def test_all_ranks_learn_the_same_from_all_images(images, monkeypatch, cut):
     found, true = predictions(12), truths(12)
-    alone = make_filter(gate=ImageGate())
-    expected = alone.fit(found, images, true)
-    judges = [make_filter(gate=ImageGate()) for _ in range(2)]
+    more = LabelledPredictions(predictions(12, seed=3), images, true)
+    alone = make_filter(gate=ImageGate(), context=True)
+    expected = alone.fit(found, images, true, more)
+    judges = [make_filter(gate=ImageGate(), context=True) for _ in range(2)]
     parts = (slice(0, cut), slice(cut, 12))
     ranks = Ranks(monkeypatch)
     scores = ranks.run(
         [
-            lambda judge=judge, part=part: judge.fit(found[part], images[part], true[part])
+            lambda judge=judge, part=part: judge.fit(
+                found[part],
+                images[part],
+                true[part],
+                LabelledPredictions(*(field[part] for field in more)),
+            )
             for judge, part in zip(judges, parts, strict=True)
         ]
     )
     for one, other in zip(scores[0] + scores[1], expected, strict=True):
         torch.testing.assert_close(one, other)
     for judge in judges:
-        assert judge.floor == alone.floor and judge.gate.threshold == alone.gate.threshold
-        torch.testing.assert_close(judge.imputed, alone.imputed)
-        for name, value in alone.fusion.state_dict().items():
-            torch.testing.assert_close(judge.fusion.state_dict()[name], value)
+        assert judge.gate.threshold == alone.gate.threshold
+        assert judge.crops.floor == alone.crops.floor and judge.crops.veto == alone.crops.veto
+        for part in ('boxes', 'crops'):
+            state = getattr(judge, part).fusion.state_dict()
+            for name, value in getattr(alone, part).fusion.state_dict().items():
+                torch.testing.assert_close(state[name], value)
+
+
+def test_boxes_of_training_images_help_at_all_later_calibrations(images):
+    judge, other = make_filter(context=True), make_filter(context=True)
+    more = LabelledPredictions(predictions(12, seed=3), images, truths(12))
+    judge.fit(predictions(12), images, truths(12), more)
+    assert len(judge.state_dict()['boxes']['further']['labels']) == 48
+    other.load_state_dict(judge.state_dict())
+    for again in (judge, other):
+        again.fit(predictions(12, seed=5), images, truths(12))
+    for name, value in judge.boxes.fusion.state_dict().items():
+        torch.testing.assert_close(
+            other.boxes.fusion.state_dict()[name], value, rtol=1e-4, atol=1e-5
+        )
+    assert judge.wants_further and not make_filter().wants_further
+
+
+def test_only_the_best_boxes_of_an_image_are_shown_to_clip():
+    crops = make_filter(max_boxes=2).crops
+    found = predictions(1)[0]
+    crops.floor = 0.3
+    first = torch.tensor([0.2, 0.9, 0.4, 0.5])
+    assert crops.choose(found, first).tolist() == [False, True, False, True]
+    assert crops.choose(found, torch.tensor([0.2, 0.1, 0.4, 0.0])).tolist() == [0, 0, 1, 0]
+    assert crops.choose(found[:0], first[:0]).tolist() == []
 
 
 def kept_boxes(scores) -> PseudoLabels:
@@ -324,10 +392,10 @@ def test_what_became_of_boxes_is_counted(images):
     labels = PseudoLabels(found[0][:2], found[0][2:3], found[0][3:])
     revised = judge.revise([labels], images[:1], iteration=3)[0]
     assert len(revised.kept) == 1
-    assert judge.counts.boxes.tolist() == [[1, 0], [1, 1], [0, 1]]
-    line = judge.counts.line(CLASSES)
+    assert judge.tally.boxes.tolist() == [[1, 0], [1, 1], [0, 1]]
+    line = judge.tally.line(CLASSES)
     assert 'dent 2: 1/1/0, spot 2: 0/1/1' in line and 'teacher' in line
-    scalars = judge.counts.scalars(CLASSES)
+    scalars = judge.tally.scalars(CLASSES)
     assert scalars['clip_filter/down_weighted_spot'] == 1
     sheet = draw_filter_sheet(
         judge.kept_examples, judge.dropped_examples, CLASSES, judge.embedder.read
@@ -338,13 +406,9 @@ def test_what_became_of_boxes_is_counted(images):
 
 def test_a_state_of_other_evidence_is_refused():
     state = make_filter().state_dict()
-    scorer = BrightnessScorer()
-    evidence = JoinedEvidence({'teacher': TeacherEvidence()})
-    other = PseudoLabelFilter(
-        scorer, BoxEmbedder(scorer, EmbeddingMemory()), evidence, [], Fusion(evidence.columns, 2), 2
-    )
-    with pytest.raises(UserError, match='other evidence or classes'):
-        other.load_state_dict(state)
+    for other in (make_filter(asks=False), make_filter(context=True)):
+        with pytest.raises(UserError, match='other evidence or classes'):
+            other.load_state_dict(state)
 
 
 def test_settings_that_cannot_be_are_refused():
@@ -411,7 +475,7 @@ def test_a_resumed_run_makes_the_same_pseudo_labels(filtered_run, tmp_path, monk
     assert runner.model.scorer is None, 'the mode of the last stage is off'
     assert hook.filter.embedder.memory.used_bytes > 0
     state = torch.load(whole / 'iter_4.pth', weights_only=True)['clip_filter']
-    assert state['fits'] == 1 and bool(state['fusion']['fitted'])
+    assert state['fits'] == 1 and bool(state['boxes']['fusion']['fitted'])
 
     resumed.mkdir()
     again, other = filtered_run(resumed, load_from=str(whole / 'iter_4.pth'), resume=True)
@@ -420,8 +484,8 @@ def test_a_resumed_run_makes_the_same_pseudo_labels(filtered_run, tmp_path, monk
     assert sorted(second) == [5, 6, 7, 8]
     for step, loss in second.items():
         assert loss == pytest.approx(first[step], rel=1e-4), step
-    for name, value in hook.filter.counts.state_dict().items():
-        np.testing.assert_allclose(other.filter.counts.state_dict()[name], value, rtol=1e-3)
+    for name, value in hook.filter.tally.state_dict().items():
+        np.testing.assert_allclose(other.filter.tally.state_dict()[name], value, rtol=1e-3)
     one = torch.load(whole / 'iter_8.pth', weights_only=True)
     two = torch.load(resumed / 'iter_8.pth', weights_only=True)
     assert one['clip_filter']['memory']['images'] == two['clip_filter']['memory']['images']
@@ -439,7 +503,7 @@ def test_useless_clip_says_so_and_off_builds_nothing(filtered_run, tmp_path):
     train_loop = runner.build_train_loop(runner._train_loop)
     runner._train_loop = train_loop
     hook.before_train(runner)
-    assert not hook.filter.trust_crops
+    assert hook.filter.crops.evidence is None
     log = next((tmp_path / 'useless').glob('*/*.log')).read_text()
     assert log.count('CLIP takes itself out of the filter') == 1
     off = CLIPPseudoLabelFilterHook(dict(type='never built'), dict(), mode='off')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,13 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmdsym.clip.fusion import Fusion, JudgedEvidence
+from mmdsym.clip import Fusion, JudgedEvidence
 from mmdsym.clip.logistic import (
     average_precision,
     fit_linear,
     fit_logistic,
     log_loss,
-    refit_linear,
+    recalibrate,
 )
 
 KINDS = dict(teacher=[0], good=[1], noise=[2, 3])
@@ -39,7 +40,6 @@ def further_boxes(seed=7, lucky=0.0):
     """Boxes of training images; their scores are better than they would be elsewhere."""
     evidence, labels, correct, _ = judged_boxes(3000, seed)
     evidence[:, 0] += lucky * correct
-    evidence[:, 2:] = np.nan
     return JudgedEvidence(evidence, labels, correct)
 
 
@@ -47,8 +47,8 @@ def test_it_is_better_than_the_teacher_and_drops_noise():
     fused = fusion()
     out_of_fold = fused.fit(*judged_boxes())
     assert fused.kept_kinds == ('teacher', 'good')
-    assert fused.report.log_loss < fused.report.teacher_log_loss - 0.05
-    assert fused.report.ap > fused.report.teacher_ap + 0.05
+    assert fused.report.log_loss < fused.report.prior_log_loss - 0.05
+    assert fused.report.ap > fused.report.prior_ap + 0.05
     evidence, labels, correct, _ = judged_boxes(seed=1)
     assert log_loss(fused(evidence, labels), correct) < 0.5
     assert out_of_fold.shape == (800,)
@@ -140,7 +140,7 @@ def test_boxes_of_training_images_help_where_few_are_held_out():
 def test_misleading_boxes_of_training_images_are_left_out():
     further = further_boxes()
     misleading = JudgedEvidence(further.evidence, further.labels, ~further.correct)
-    fused, alone = (Fusion(KINDS, num_classes=2, crop_kinds=['noise']) for _ in range(2))
+    fused, alone = fusion(), fusion()
     fused.fit(*judged_boxes(), misleading)
     alone.fit(*judged_boxes())
     assert not fused.report.further
@@ -149,23 +149,26 @@ def test_misleading_boxes_of_training_images_are_left_out():
 
 def test_bias_and_slope_come_from_held_out_images():
     evidence, labels, correct, images = judged_boxes(200, images=40)
-    fused = Fusion(KINDS, num_classes=2, crop_kinds=['noise'])
+    fused = fusion()
     fused.fit(evidence, labels, correct, images, further_boxes(lucky=0.5))
     assert fused.report.further
     assert fused(evidence, labels).mean() == pytest.approx(correct.mean(), abs=0.03)
 
 
-def test_refitting_adds_columns_that_the_model_does_not_know():
+def test_recalibration_mends_slope_and_bias():
     evidence, labels, correct, _ = judged_boxes(2000)
-    model = fit_linear(evidence[:, :1], labels, correct, 2, 1.0, 10.0)
-    more = refit_linear(model, evidence[:, :1], evidence[:, 1:], labels, correct, 1.0)
-    assert len(more.weights) == 4
-    gain = [
-        log_loss(1 / (1 + np.exp(-m.odds(x, labels))), correct)
-        for m, x in ((model, evidence[:, :1]), (more, evidence))
+    model = fit_linear(evidence, labels, correct, 2, 1.0, 10.0)
+    sure = replace(model, weights=3 * model.weights, bias=3 * model.bias + 2)
+    mended = recalibrate(sure, evidence, labels, correct)
+    loss = [
+        log_loss(1 / (1 + np.exp(-m.odds(evidence, labels))), correct)
+        for m in (model, sure, mended)
     ]
-    assert gain[1] < gain[0] - 0.05
-    assert refit_linear(model, evidence[:, :1], evidence[:, :0], labels, correct, 1.0).weights > 0
+    assert loss[1] > loss[0] + 0.1 and loss[2] < loss[0] + 0.01
+    worthless = recalibrate(model, evidence, labels, ~correct)
+    odds = worthless.odds(evidence, labels)
+    assert (worthless.weights == 0).all()
+    assert 1 / (1 + np.exp(-odds)) == pytest.approx(1 - correct.mean(), abs=0.01)
 
 
 def test_the_same_boxes_give_the_same_result():
@@ -213,7 +216,7 @@ def test_many_classes_and_one_class():
     assert np.isfinite(many.fit(evidence, np.arange(800) % 200, correct, images)).all()
     one = Fusion(KINDS, num_classes=1)
     one.fit(evidence, np.zeros(800, dtype=int), correct, images)
-    assert one.report.log_loss < one.report.teacher_log_loss
+    assert one.report.log_loss < one.report.prior_log_loss
 
 
 def test_newton_finds_the_minimum():

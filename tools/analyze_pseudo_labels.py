@@ -42,7 +42,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cache', help='folder to keep features of labelled crops in')
     parser.add_argument('--evidence', nargs='+', help='kinds to fuse; default: all')
     parser.add_argument('--ablation', action='store_true', help='also fuse each kind alone')
-    parser.add_argument('--max-boxes', type=int, default=4, help='boxes an image for CLIP (4)')
+    parser.add_argument('--max-boxes', type=int, default=3, help='boxes an image for CLIP (3)')
     parser.add_argument('--precision', type=float, default=0.8, help='where to compare (0.8)')
     parser.add_argument('--limit', type=int, help='only so many of the images, evenly spread')
     parser.add_argument('--foreign', type=Path, help='folder of images without any defect')
@@ -123,8 +123,8 @@ def main() -> None:
     # Imported late, so that --help answers at once.
     from mmdsym.clip.pseudo_label_analysis import (
         Analysis,
-        calibration_truth,
         image_list,
+        labelled_truth,
         predict_pool,
     )
     from mmdsym.evaluation import write_report
@@ -149,18 +149,25 @@ def main() -> None:
         dict(ann_file=str(args.labelled), images_dir=str(args.images)),
         ablation=args.ablation,
         evidence=args.evidence,
-        max_boxes=args.max_boxes,
+        crops=dict(max_boxes=args.max_boxes),
     )
-    paths, ids = image_list(args.calibration, args.images)
-    calibration = predict_pool(detector, paths, ids)
-    analysis.fit(calibration, calibration_truth(args.calibration, run.classes, ids))
-    print('\n'.join(analysis.main.fusion.report.lines()))
+    turned = analysis.wants_turned_view
+    labelled = []
+    for ann_file in (args.calibration, args.labelled):
+        paths, ids = image_list(ann_file, args.images)
+        labelled.append(predict_pool(detector, paths, ids, turned))
+        labelled.append(labelled_truth(ann_file, run.classes, ids))
+    analysis.fit(*labelled)
+    for name, judge in analysis.filters.items():
+        print(f'{name}:')
+        for line in judge.report_lines():
+            print(f'  {line}')
 
     paths, ids = image_list(args.ann, args.images)
     step = 1 if not args.limit else max(1, len(paths) // args.limit)
-    pool = predict_pool(detector, paths[::step], ids[::step])
+    pool = predict_pool(detector, paths[::step], ids[::step], turned)
     analysis.score(pool)
-    foreign = predict_pool(detector, foreign_paths, range(len(foreign_paths)))
+    foreign = predict_pool(detector, foreign_paths, range(len(foreign_paths)), turned)
     analysis.score(foreign)
 
     # From here on nothing is chosen any more: the truth may be read.
@@ -168,7 +175,7 @@ def main() -> None:
     extra = dict(
         checkpoint=run.checkpoint_path.name,
         images=len(pool.image_ids),
-        kept_evidence=list(analysis.main.fusion.kept_kinds),
+        kept_evidence={name: judge.kept_kinds for name, judge in analysis.filters.items()},
     )
     if foreign_paths:
         removal = analysis.foreign_removal(pool, foreign, args.truth)

@@ -2,23 +2,28 @@
 
 from .acceptance import CLIPAcceptance
 from .adaptation import CLIPAdaptation
+from .box_opinion import BoxOpinion
 from .class_evidence import ClassEvidence
 from .cluster_evidence import ClusterEvidence
 from .context_evidence import BoxShapes, ContextEvidence
 from .crop_dataset import CropDataset
 from .crop_metric import CropMetric
+from .crop_opinion import CropOpinion, crop_kinds
 from .embedding_reuse import EmbeddingMemory
 from .evidence import Evidence, JoinedEvidence, TeacherEvidence
 from .export_hook import CLIPExportHook
 from .filter_building import build_filter
 from .filter_hook import CLIPPseudoLabelFilterHook
-from .fusion import Fusion, FusionReport, JudgedEvidence
+from .fusion import Fusion
+from .fusion_report import FusionReport
 from .image_gate import ImageGate
+from .judged_boxes import JudgedEvidence
 from .pseudo_label_filter import PseudoLabelFilter
 from .scorer import BoxScores, CLIPScorer
-from .stability_evidence import StabilityEvidence, predict_turned
+from .stability_evidence import StabilityEvidence
 
 __all__ = [
+    'BoxOpinion',
     'BoxScores',
     'BoxShapes',
     'CLIPAcceptance',
@@ -31,6 +36,7 @@ __all__ = [
     'ContextEvidence',
     'CropDataset',
     'CropMetric',
+    'CropOpinion',
     'EmbeddingMemory',
     'Evidence',
     'Fusion',
@@ -42,5 +48,5 @@ __all__ = [
     'StabilityEvidence',
     'TeacherEvidence',
     'build_filter',
-    'predict_turned',
+    'crop_kinds',
 ]

@@ -12,9 +12,11 @@ from mmdsym.errors import UserError
 from mmdsym.registry import MODELS
 
 from .box_embedder import BoxEmbedder
+from .box_opinion import BoxOpinion
 from .class_evidence import ClassEvidence
 from .cluster_evidence import ClusterEvidence
 from .context_evidence import BoxShapes, ContextEvidence
+from .crop_opinion import CropOpinion, crop_kinds
 from .embedding_reuse import EmbeddingMemory
 from .evidence import Evidence, JoinedEvidence, TeacherEvidence
 from .extent_evidence import ExtentEvidence
@@ -22,10 +24,12 @@ from .fusion import Fusion
 from .image_gate import ImageGate
 from .labelled_crops import read_labelled_crops
 from .pseudo_label_filter import PseudoLabelFilter
+from .stability_evidence import StabilityEvidence
 
-KINDS = ('teacher', 'context', 'cluster', 'class', 'extent')
+BOX_KINDS = ('teacher', 'context', 'cluster', 'stability')
 CROP_KINDS = ('class', 'extent')
 """Kinds that look at crops, and so need a CLIP scorer."""
+_COSTLY = 'stability'
 
 
 def build_filter(
@@ -36,6 +40,7 @@ def build_filter(
     gate: Mapping | None = None,
     reuse: Mapping | None = None,
     fusion: Mapping | None = None,
+    crops: Mapping | None = None,
     device: torch.device | str = 'cpu',
     **settings,
 ) -> PseudoLabelFilter:
@@ -47,12 +52,14 @@ def build_filter(
         labelled: ``ann_file`` (COCO json) and ``images_dir`` of labelled images.
         evidence: Kinds to fuse: ``'teacher'`` (always first), ``'context'`` (the other boxes of
             the image, and the usual shapes of the class), ``'cluster'`` (the teacher's boxes before
-            suppression), ``'class'`` (CLIP on the crop) and
-            ``'extent'`` (an adapted CLIP on how well the box fits). By default all that the scorer
-            can judge; the fusion drops what adds nothing.
+            suppression), ``'stability'`` (the teacher's boxes on the turned image, at the price of
+            a forward pass), ``'class'`` (CLIP on the crop) and ``'extent'`` (an adapted CLIP on
+            how well the box fits). By default all that the scorer can judge but ``'stability'``;
+            the fusion drops what adds nothing.
         gate: Arguments of :class:`mmdsym.clip.image_gate.ImageGate`; ``None`` for no gate.
         reuse: Arguments of :class:`mmdsym.clip.embedding_reuse.EmbeddingMemory`.
         fusion: Further arguments of :class:`mmdsym.clip.Fusion`.
+        crops: Further arguments of :class:`mmdsym.clip.CropOpinion`.
         device: Where the scorer computes.
         **settings: Further arguments of :class:`mmdsym.clip.PseudoLabelFilter`.
 
@@ -60,24 +67,38 @@ def build_filter(
         UserError: An unknown kind of evidence, or whatever is wrong with the scorer.
     """
     for kind in evidence or ():
-        if kind not in KINDS:
+        if kind not in BOX_KINDS + CROP_KINDS:
             raise UserError(
-                f"the CLIP filter knows no evidence '{kind}': use some of {', '.join(KINDS)}."
+                f"the CLIP filter knows no evidence '{kind}': use some of "
+                f'{", ".join(BOX_KINDS + CROP_KINDS)}.'
             )
     built = build_scorer(scorer, classes).to(device)
     kinds = _choose_kinds(evidence, built)
-    joined = JoinedEvidence({kind: _build_kind(kind, built, classes, labelled) for kind in kinds})
+    fusion, crops = dict(fusion or {}), dict(crops or {})
+    of_boxes = JoinedEvidence(
+        {kind: _build_box_kind(kind, classes, labelled) for kind in kinds if kind in BOX_KINDS}
+    )
     return PseudoLabelFilter(
         built,
         BoxEmbedder(built, EmbeddingMemory(**(reuse or {}))),
-        joined,
-        [kind for kind in kinds if kind in CROP_KINDS],
-        Fusion(joined.columns, len(classes), **(fusion or {})),
+        BoxOpinion(of_boxes, Fusion(of_boxes.columns, len(classes), **fusion)),
+        _build_crop_opinion(kinds, built, len(classes), fusion, crops),
         len(classes),
         gate=None if gate is None else ImageGate(**gate),
-        trust_crops=is_better_than_chance(built),
         **settings,
     )
+
+
+def _build_crop_opinion(
+    kinds: Sequence[str], scorer: nn.Module, num_classes: int, fusion: dict, crops: dict
+) -> CropOpinion:
+    wanted = [kind for kind in kinds if kind in CROP_KINDS]
+    if not wanted or not is_better_than_chance(scorer):
+        return CropOpinion(None, None, **crops)
+    judges = {'class': ClassEvidence, 'extent': ExtentEvidence}
+    evidence = JoinedEvidence({kind: judges[kind](scorer) for kind in wanted})
+    settings = {'prior': 'the boxes', **fusion}
+    return CropOpinion(evidence, Fusion(crop_kinds(evidence), num_classes, **settings), **crops)
 
 
 def build_scorer(scorer: Mapping | nn.Module, classes: Sequence[str]) -> nn.Module:
@@ -107,7 +128,8 @@ def _choose_kinds(evidence: Sequence[str] | None, scorer: nn.Module) -> list[str
     """Puts the teacher first; without a choice, takes all that the scorer can judge."""
     judges_extent = getattr(scorer, 'extent_head', None) is not None
     if evidence is None:
-        return [kind for kind in KINDS if kind != 'extent' or judges_extent]
+        cheap = [kind for kind in BOX_KINDS if kind != _COSTLY]
+        return [*cheap, 'class', *(['extent'] if judges_extent else [])]
     if 'extent' in evidence and not judges_extent:
         raise UserError(
             "the evidence 'extent' needs a CLIP model that was adapted with an extent head: run "
@@ -116,17 +138,13 @@ def _choose_kinds(evidence: Sequence[str] | None, scorer: nn.Module) -> list[str
     return ['teacher', *(kind for kind in evidence if kind != 'teacher')]
 
 
-def _build_kind(
-    kind: str, scorer: nn.Module, classes: Sequence[str], labelled: Mapping
-) -> Evidence:
+def _build_box_kind(kind: str, classes: Sequence[str], labelled: Mapping) -> Evidence:
     if kind == 'teacher':
         return TeacherEvidence()
     if kind == 'cluster':
         return ClusterEvidence()
-    if kind == 'class':
-        return ClassEvidence(scorer)
-    if kind == 'extent':
-        return ExtentEvidence(scorer)
+    if kind == 'stability':
+        return StabilityEvidence()
     return ContextEvidence(_measure_shapes(labelled, len(classes)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +14,7 @@ from mmdsym.engine.hooks.stage_hook import dsym_model
 from mmdsym.errors import UserError
 from mmdsym.registry import HOOKS
 
-from .filter_building import build_filter
+from .filter_building import build_filter, is_better_than_chance
 from .filter_counts import FilterCounts
 from .filter_sheet import draw_filter_sheet
 from .pseudo_label_filter import MODES, PseudoLabelFilter
@@ -47,10 +46,8 @@ class CLIPPseudoLabelFilterHook(Hook):
         reuse: Arguments of :class:`mmdsym.clip.embedding_reuse.EmbeddingMemory`;
             ``dict(megabytes=0)`` switches it off.
         fusion: Further arguments of :class:`mmdsym.clip.Fusion`.
-        max_boxes: Most boxes of an image to show to CLIP.
-        covered_recall: Share of the right calibration boxes above the floor of the teacher's score
-            from which boxes are shown to CLIP.
-        veto_cost: Share of the right calibration boxes that CLIP's veto may cost; 0 for no veto.
+        crops: Arguments of :class:`mmdsym.clip.CropOpinion`, such as ``max_boxes``, the most boxes
+            of an image to show to CLIP, and ``veto_cost``.
         seed: Of the lots of ``'soft'``; by default the run's.
         interval: Iterations between two lines of the log.
         sheet_interval: Iterations between two sheets of kept and dropped boxes; 0 for none.
@@ -72,9 +69,7 @@ class CLIPPseudoLabelFilterHook(Hook):
         gate: Mapping | None = None,
         reuse: Mapping | None = None,
         fusion: Mapping | None = None,
-        max_boxes: int = 4,
-        covered_recall: float = 0.98,
-        veto_cost: float = 0.03,
+        crops: Mapping | None = None,
         seed: int | None = None,
         interval: int = 50,
         sheet_interval: int = 500,
@@ -93,9 +88,7 @@ class CLIPPseudoLabelFilterHook(Hook):
             gate=gate,
             reuse=reuse,
             fusion=fusion,
-            max_boxes=max_boxes,
-            covered_recall=covered_recall,
-            veto_cost=veto_cost,
+            crops=crops,
         )
         self.seed = seed
         self.interval = interval
@@ -122,7 +115,7 @@ class CLIPPseudoLabelFilterHook(Hook):
         if self._state is not None:
             self.filter.load_state_dict(self._state)
             self._told_fits = self.filter.fits
-        if not self.filter.trust_crops:
+        if not is_better_than_chance(self.filter.scorer):
             runner.logger.warning(
                 'CLIP takes itself out of the filter, since it is no better than chance on the '
                 'held-out crops: pseudo-boxes are judged without it.'
@@ -177,12 +170,9 @@ class CLIPPseudoLabelFilterHook(Hook):
 
     def _tell_fit(self, runner: Runner) -> None:
         self._told_fits = self.filter.fits
-        for line in self.filter.fusion.report.lines():
+        for line in self.filter.report_lines():
             runner.logger.info(line)
-        if math.isfinite(self.filter.veto):
-            limit = 1 / (1 + math.exp(-self.filter.veto))
-            runner.logger.info(f'CLIP vetoes boxes that agree with their class below {limit:.3f}.')
-        if self.filter.trust_crops and not self.filter.asks_clip:
+        if self.filter.crops.evidence is not None and not self.filter.crops.counts:
             runner.logger.warning(
                 'CLIP takes itself out until the next calibration, since nothing that it says '
                 'makes pseudo-labels better on the calibration images.'
@@ -190,8 +180,8 @@ class CLIPPseudoLabelFilterHook(Hook):
 
     def _tell_counts(self, runner: Runner) -> None:
         total = FilterCounts(self.filter.num_classes)
-        parts = all_gather_object((self.filter.counts, self.filter.embedder.memory.take_counts()))
-        self.filter.counts = FilterCounts(self.filter.num_classes)
+        parts = all_gather_object((self.filter.tally, self.filter.embedder.memory.take_counts()))
+        self.filter.tally = FilterCounts(self.filter.num_classes)
         for counts, _ in parts:
             total.add(counts)
         asked, reused = (sum(part[1][i] for part in parts) for i in (0, 1))

@@ -86,44 +86,31 @@ def fit_linear(
     )
 
 
-def refit_linear(
-    model: LinearModel,
-    values: np.ndarray,
-    further: np.ndarray,
-    labels: np.ndarray,
-    correct: np.ndarray,
-    strength: float,
+def recalibrate(
+    model: LinearModel, values: np.ndarray, labels: np.ndarray, correct: np.ndarray
 ) -> LinearModel:
-    """Corrects slope and bias of a model, and adds columns to it.
+    """Corrects slope and bias of a model.
 
     Args:
-        model: Over the columns of ``values``.
+        model: Over K columns.
         values: (N, K).
-        further: (N, M), columns that the model does not know; M may be 0.
         labels: (N,), class indices.
         correct: (N,), bool.
-        strength: L2 strength of the further columns.
-
-    Returns:
-        A model over K + M columns.
     """
     known = model.odds(values, labels)
-    start = _standardisation(further, len(model.offsets))
-    z = ((further - start.mean) / start.spread).clip(-LARGEST_Z, LARGEST_Z)
-    design = np.concatenate([known[:, None], z, np.ones((len(z), 1))], axis=1)
-    penalty = np.concatenate([[_SLOPE_STRENGTH], np.full(z.shape[1], strength), [1e-6]])
-    solution = fit_logistic(design, correct, penalty, known)
-    if solution[0] < -1:
-        penalty[0] = _FIXED
-        solution = fit_logistic(design, correct, penalty, 0 * known)
-        solution[0] = -1.0
-    slope = 1 + solution[0]
+    design = np.stack([known, np.ones(len(known))], axis=1)
+    change, bias = fit_logistic(design, correct, np.array([_SLOPE_STRENGTH, 1e-6]), known)
+    if change < -1:
+        # Boxes that the model likes better are never worth less.
+        flat = fit_logistic(design[:, 1:], correct, np.array([1e-6]))
+        change, bias = -1.0, flat[0]
+    slope = 1 + change
     return LinearModel(
-        np.concatenate([model.mean, start.mean]),
-        np.concatenate([model.spread, start.spread]),
-        np.concatenate([model.weights * slope, solution[1:-1]]),
+        model.mean,
+        model.spread,
+        model.weights * slope,
         model.offsets * slope,
-        float(model.bias * slope + solution[-1]),
+        float(model.bias * slope + bias),
     )
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mmdet.apis import inference_detector
+from mmcv.transforms import Compose
+from mmdet.utils import get_test_pipeline_cfg
+from mmengine.dataset import pseudo_collate
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -26,15 +28,16 @@ from mmdsym.evaluation import (
     read_truth,
 )
 from mmdsym.evaluation.foreign_removal import ForeignRemoval, PassedBoxes, measure_removal
-from mmdsym.models import candidates_shown, suppress
+from mmdsym.models import LabelledPredictions, candidates_shown, predict_turned, suppress
 
 from .box_embedder import BoxEmbedder
 from .embedding_reuse import EmbeddingMemory
-from .filter_building import build_filter, build_scorer
+from .filter_building import BOX_KINDS, build_filter, build_scorer
 from .pseudo_label_filter import PseudoLabelFilter
 
 TEACHER, CLIP, FUSED = 'teacher', 'clip', 'fused'
 _SAME_BOX = 0.9999
+_BATCH = 8
 
 
 @dataclass
@@ -65,9 +68,15 @@ class JudgedPool:
 
 
 def predict_pool(
-    detector: nn.Module, paths: Sequence[Path], image_ids: Sequence[int]
+    detector: nn.Module, paths: Sequence[Path], image_ids: Sequence[int], turned: bool = False
 ) -> JudgedPool:
     """Runs a plain detector on image files.
+
+    Args:
+        detector: As ``mmdet.apis.init_detector`` returns it.
+        paths: Of the images.
+        image_ids: Of the images.
+        turned: Whether to look at turned images, too.
 
     Raises:
         UserError: An image does not exist.
@@ -75,17 +84,38 @@ def predict_pool(
     for path in paths:
         if not path.is_file():
             raise UserError(f'the image {path} does not exist: correct --images or restore it.')
+    pipeline = Compose(get_test_pipeline_cfg(detector.cfg))
     predictions, samples = [], []
-    with candidates_shown(detector) as settings:
-        for path in tqdm(paths, desc='detecting', unit='image', disable=None):
-            sample = inference_detector(detector, str(path))
-            found = sample.pred_instances
-            sample.set_metainfo(dict(img_path=str(path)))
-            boxes = InstanceData(bboxes=found.bboxes, scores=found.scores, labels=found.labels)
-            predictions.append(suppress(boxes, **settings) if settings else boxes)
-            samples.append(sample)
+    with tqdm(total=len(paths), desc='detecting', unit='image', disable=None) as bar:
+        for start in range(0, len(paths), _BATCH):
+            loaded = [
+                pipeline(dict(img_path=str(path), img_id=0)) for path in paths[start:][:_BATCH]
+            ]
+            found, of_batch = _predict_batch(detector, loaded, turned)
+            predictions += found
+            samples += of_batch
+            bar.update(len(loaded))
     teacher = [found.scores for found in predictions]
     return JudgedPool(list(image_ids), predictions, samples, {TEACHER: teacher})
+
+
+@torch.no_grad()
+def _predict_batch(
+    detector: nn.Module, loaded: list[dict], turned: bool
+) -> tuple[list[InstanceData], list]:
+    """The boxes of some images in their original frames, with candidates and views."""
+    data = detector.data_preprocessor(pseudo_collate(loaded), False)
+    inputs, samples = data['inputs'], data['data_samples']
+    with candidates_shown(detector) as settings:
+        results = detector.predict(inputs, samples, rescale=True)
+    boxes = [result.pred_instances for result in results]
+    found = [suppress(of_image, **settings) if settings else of_image for of_image in boxes]
+    if turned:
+        views = predict_turned(detector, inputs, samples)
+        for of_image, view, sample in zip(found, views, samples, strict=True):
+            view.bboxes = view.bboxes / view.bboxes.new_tensor(sample.scale_factor).repeat(2)
+            of_image.set_metainfo(dict(views=[view]))
+    return found, samples
 
 
 def image_list(ann_file: Path, images_dir: Path) -> tuple[list[Path], list[int]]:
@@ -136,13 +166,7 @@ class Analysis:
         common = dict(classes=classes, scorer=built, labelled=labelled, **settings)
         self.filters = {FUSED: build_filter(**common)}
         if ablation:
-            common.pop('evidence', None)
-            for kind in list(self.filters[FUSED].evidence.kinds)[1:]:
-                judge = build_filter(**common, evidence=['teacher', kind], veto_cost=0.0)
-                self.filters[f'{TEACHER}+{kind}'] = judge
-            self.filters['without veto'] = build_filter(**common, veto_cost=0.0)
-            gated = build_filter(**common, evidence=['teacher'], gate={})
-            self.filters[f'{TEACHER}+image gate'] = gated
+            self.filters |= _ablation(common)
         for judge in self.filters.values():
             judge.embedder = embedder
         self.thresholds: dict[str, np.ndarray] = {}
@@ -152,12 +176,38 @@ class Analysis:
         """The filter with all evidence."""
         return self.filters[FUSED]
 
-    def fit(self, calibration: JudgedPool, truth: Sequence[TrueBoxes]) -> None:
-        """Fits all filters, and the thresholds of teacher and fused score."""
-        true = [InstanceData(bboxes=t.boxes, labels=t.labels) for t in truth]
+    @property
+    def wants_turned_view(self) -> bool:
+        """Whether a filter wants the boxes of turned images."""
+        return any(judge.wants_turned_view for judge in self.filters.values())
+
+    def fit(
+        self,
+        calibration: JudgedPool,
+        truth: Sequence[TrueBoxes],
+        further: JudgedPool,
+        further_truth: Sequence[TrueBoxes],
+    ) -> None:
+        """Fits all filters, and the thresholds of teacher and fused score.
+
+        Args:
+            calibration: Labelled images that did not train the teacher.
+            truth: Their boxes.
+            further: Labelled images that trained it.
+            further_truth: Their boxes.
+        """
+        true = _as_instances(truth)
+        more = LabelledPredictions(
+            further.predictions, further.samples, _as_instances(further_truth)
+        )
         held_out = {TEACHER: calibration.scores[TEACHER]}
         for name, judge in self.filters.items():
-            held_out[name] = judge.fit(calibration.predictions, calibration.samples, true)
+            held_out[name] = judge.fit(
+                calibration.predictions,
+                calibration.samples,
+                true,
+                more if judge.wants_further else None,
+            )
         for name, scores in held_out.items():
             judged = [
                 judge_detections(found.bboxes, score, found.labels, t.boxes, t.labels)
@@ -223,12 +273,32 @@ class Analysis:
         )
 
 
-def calibration_truth(
-    ann_file: Path, classes: Sequence[str], ids: Sequence[int]
-) -> list[TrueBoxes]:
-    """Reads the boxes of the calibration images; those to be ignored are left out."""
+def labelled_truth(ann_file: Path, classes: Sequence[str], ids: Sequence[int]) -> list[TrueBoxes]:
+    """Reads the boxes of labelled images; those to be ignored are left out."""
     truth = read_truth(ann_file, classes, ids)
     return [
         TrueBoxes(t.boxes[~t.ignored], t.labels[~t.ignored], torch.zeros(int((~t.ignored).sum())))
         for t in truth
     ]
+
+
+def _ablation(common: Mapping) -> dict[str, PseudoLabelFilter]:
+    """Filters with each kind of evidence alone beside the teacher, and with parts left out."""
+    common, crops = dict(common), dict(common.get('crops') or {})
+    common.pop('evidence', None)
+    no_veto = dict(common, crops={**crops, 'veto_cost': 0.0})
+    of_boxes = [kind for kind in BOX_KINDS if kind != TEACHER]
+    judges = build_filter(**no_veto)
+    of_crops = [] if judges.crops.evidence is None else list(judges.crops.evidence.kinds)
+    chosen = {f'{TEACHER}+{kind}': [kind] for kind in (*of_boxes, *of_crops)}
+    chosen['boxes alone'] = ['context', 'cluster']
+    chosen['boxes+stability'] = of_boxes
+    filters = {name: build_filter(**no_veto, evidence=kinds) for name, kinds in chosen.items()}
+    filters['without veto'] = judges
+    gated = dict(no_veto, evidence=[TEACHER])
+    filters[f'{TEACHER}+image gate'] = build_filter(**gated, gate={})
+    return filters
+
+
+def _as_instances(truth: Sequence[TrueBoxes]) -> list[InstanceData]:
+    return [InstanceData(bboxes=t.boxes, labels=t.labels) for t in truth]

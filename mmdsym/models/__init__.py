@@ -5,6 +5,7 @@ from .data_preprocessor import StagedDataPreprocessor
 from .dsym_detector import DSYMDetector
 from .pseudo_labels import (
     CalibratedScorer,
+    LabelledPredictions,
     PseudoLabelReviser,
     PseudoLabels,
     PseudoLabelScorer,
@@ -12,10 +13,12 @@ from .pseudo_labels import (
     silences,
 )
 from .timm_backbone import TimmBackbone
+from .turned_view import predict_turned
 
 __all__ = [
     'CalibratedScorer',
     'DSYMDetector',
+    'LabelledPredictions',
     'PseudoLabelReviser',
     'PseudoLabelScorer',
     'PseudoLabelStatistics',
@@ -23,6 +26,7 @@ __all__ = [
     'StagedDataPreprocessor',
     'TimmBackbone',
     'candidates_shown',
+    'predict_turned',
     'silences',
     'suppress',
 ]

@@ -31,6 +31,7 @@ from .pseudo_labels import (
     select_pseudo_labels,
 )
 from .total_loss import total_loss
+from .turned_view import predict_turned
 
 LOSS_BRANCHES = {'labelled': ('sup', 'sup_'), 'synthetic': ('synthetic', 'synthetic_')}
 """Loss of the stage -> branch of the batch, prefix in the log."""
@@ -171,8 +172,9 @@ class DSYMDetector(SemiBaseDetector):
 
         Returns:
             Per image ``bboxes`` in the frame of the original image, ``labels``, and the teacher's
-            scores as ``scores`` and ``teacher_scores``; where the scorer ``wants_candidates``, as
-            meta information ``candidates``, the boxes before suppression in the same frame.
+            scores as ``scores`` and ``teacher_scores``. Where the scorer ``wants_candidates``, the
+            meta information ``candidates`` holds the boxes before suppression; where it
+            ``wants_turned_view``, ``views`` holds those found on the turned image.
         """
         results = self._find(batch_inputs, batch_data_samples)
         predictions = []
@@ -183,6 +185,10 @@ class DSYMDetector(SemiBaseDetector):
                 found.set_metainfo(dict(candidates=_in_original_frame(candidates, sample)))
             found.teacher_scores = found.scores
             predictions.append(found)
+        if getattr(self.scorer, 'wants_turned_view', False):
+            turned = predict_turned(self.teacher, batch_inputs, batch_data_samples)
+            for found, sample, view in zip(predictions, batch_data_samples, turned, strict=True):
+                found.set_metainfo(dict(views=[_in_original_frame(view, sample)]))
         return predictions
 
     def _find(self, inputs: Tensor, samples: SampleList) -> list[InstanceData]:

@@ -40,12 +40,36 @@ class PseudoLabels(NamedTuple):
     dropped: InstanceData
 
 
+class LabelledPredictions(NamedTuple):
+    """What the teacher finds on labelled images.
+
+    Attributes:
+        predictions: Per image, as for :class:`PseudoLabelScorer`.
+        images: Per image its meta data.
+        truths: Per image ``bboxes`` (M, 4) in the frame of the original image and ``labels``.
+    """
+
+    predictions: list[InstanceData]
+    images: SampleList
+    truths: list[InstanceData]
+
+
 @runtime_checkable
 class CalibratedScorer(Protocol):
-    """A scorer that learns from labelled images how far to trust what it sees."""
+    """A scorer that learns from labelled images how far to trust what it sees.
+
+    Attributes:
+        wants_further: Whether images that trained the teacher may help, see :meth:`fit`.
+    """
+
+    wants_further: bool
 
     def fit(
-        self, predictions: list[InstanceData], images: SampleList, truths: list[InstanceData]
+        self,
+        predictions: list[InstanceData],
+        images: SampleList,
+        truths: list[InstanceData],
+        further: LabelledPredictions | None = None,
     ) -> list[Tensor]:
         """Learns, and returns a score for each box that was found without its own image.
 
@@ -56,6 +80,8 @@ class CalibratedScorer(Protocol):
             predictions: As for :class:`PseudoLabelScorer`.
             images: As there.
             truths: Per image ``bboxes`` (M, 4) in the frame of the original image and ``labels``.
+            further: Labelled images that trained the teacher; given when a stage begins, and to be
+                remembered for the calibrations after.
         """
 
 

@@ -12,7 +12,11 @@ test_cfg = dict(type='TestLoop')
 custom_hooks = [
     dict(type='mmdsym.ChannelsLastHook'),
     dict(type='mmdsym.StageHook'),
-    dict(type='mmdsym.ThresholdCalibrationHook', dataloader=_base_.calibration_dataloader),
+    dict(
+        type='mmdsym.ThresholdCalibrationHook',
+        dataloader=_base_.calibration_dataloader,
+        further_dataloader=_base_.further_dataloader,
+    ),
     dict(type='mmdsym.TeacherUpdateHook', decay=0.998),
     dict(type='mmdsym.PseudoLabelMonitorHook'),
 ]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import torch
-from mmdet.structures import SampleList
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -17,7 +15,7 @@ from mmdsym.evaluation import (
     judge_detections,
     keep_thresholds,
 )
-from mmdsym.models import CalibratedScorer
+from mmdsym.models import CalibratedScorer, DSYMDetector, LabelledPredictions
 from mmdsym.registry import HOOKS
 from mmdsym.stages import Stage
 
@@ -38,11 +36,16 @@ class ThresholdCalibrationHook(Hook):
 
     Args:
         dataloader: The calibration images, with ground truth and the test pipeline.
+        further_dataloader: Labelled images that train the detector, likewise. A scorer that wants
+            them gets the teacher's boxes on them when a stage begins.
         interval: Iterations between two calibrations.
     """
 
-    def __init__(self, dataloader: dict, interval: int = 200) -> None:
+    def __init__(
+        self, dataloader: dict, further_dataloader: dict | None = None, interval: int = 200
+    ) -> None:
         self.dataloader: dict | DataLoader = dataloader
+        self.further_dataloader = further_dataloader
         self.interval = interval
 
     def before_train_iter(
@@ -79,43 +82,35 @@ class ThresholdCalibrationHook(Hook):
             self._judge(runner)
 
     def _judge(self, runner: Runner) -> JudgedDetections:
-        predictions, samples = self._predict(runner)
-        # Ground truth stays in the frame of the original image: it is loaded last.
-        truths = [sample.gt_instances for sample in samples]
-        scores = self._score(runner, predictions, samples, truths)
+        if not isinstance(self.dataloader, DataLoader):
+            self.dataloader = runner.build_dataloader(self.dataloader)
+        found = predict_labelled(dsym_model(runner), self.dataloader)
+        scores = self._score(runner, found)
         parts = [
-            judge_detections(found.bboxes, score, found.labels, truth.bboxes, truth.labels)
-            for found, score, truth in zip(predictions, scores, truths, strict=True)
+            judge_detections(boxes.bboxes, score, boxes.labels, truth.bboxes, truth.labels)
+            for boxes, score, truth in zip(found.predictions, scores, found.truths, strict=True)
         ]
         of_all_ranks = all_gather_object(JudgedDetections.concatenate(parts))
         return JudgedDetections.concatenate(of_all_ranks)
 
-    @torch.no_grad()
-    def _predict(self, runner: Runner) -> tuple[list[InstanceData], SampleList]:
-        if not isinstance(self.dataloader, DataLoader):
-            self.dataloader = runner.build_dataloader(self.dataloader)
-        model = dsym_model(runner)
-        predictions, samples = [], []
-        for batch in self.dataloader:
-            data = model.data_preprocessor(batch, training=False)
-            predictions += model.predict_with_teacher(data['inputs'], data['data_samples'])
-            samples += data['data_samples']
-        return predictions, samples
-
-    def _score(
-        self,
-        runner: Runner,
-        predictions: list[InstanceData],
-        samples: SampleList,
-        truths: list[InstanceData],
-    ) -> list[Tensor]:
+    def _score(self, runner: Runner, found: LabelledPredictions) -> list[Tensor]:
         scorer = dsym_model(runner).scorer
         if scorer is None:
-            return [found.scores for found in predictions]
+            return [boxes.scores for boxes in found.predictions]
         if isinstance(scorer, CalibratedScorer):
             # Scores of boxes that the scorer has learnt from would flatter it.
-            return scorer.fit(predictions, samples, truths)
-        return scorer(predictions, samples)
+            return scorer.fit(*found, further=self._predict_further(runner, scorer))
+        return scorer(found.predictions, found.images)
+
+    def _predict_further(
+        self, runner: Runner, scorer: CalibratedScorer
+    ) -> LabelledPredictions | None:
+        # They serve for the whole stage: there are many of them, and they change little.
+        begins = runner.iter == runner.train_loop.stage.begin
+        if not begins or self.further_dataloader is None or not scorer.wants_further:
+            return None
+        dataloader = runner.build_dataloader(self.further_dataloader)
+        return predict_labelled(dsym_model(runner), dataloader)
 
     def _log(self, runner: Runner, stage: Stage) -> None:
         model = dsym_model(runner)
@@ -132,3 +127,19 @@ class ThresholdCalibrationHook(Hook):
         scalars = {f'threshold/keep_{name}': high for name, high in zip(classes, keep, strict=True)}
         scalars |= {f'threshold/drop_{name}': low for name, low in zip(classes, drop, strict=True)}
         runner.visualizer.add_scalars(scalars, step=runner.iter)
+
+
+@torch.no_grad()
+def predict_labelled(model: DSYMDetector, dataloader: DataLoader) -> LabelledPredictions:
+    """Returns what the teacher finds on labelled images, in the frame of the original images.
+
+    Args:
+        model: With the teacher.
+        dataloader: Images with ground truth in their original frame: the pipeline loads it last.
+    """
+    predictions, samples = [], []
+    for batch in dataloader:
+        data = model.data_preprocessor(batch, training=False)
+        predictions += model.predict_with_teacher(data['inputs'], data['data_samples'])
+        samples += data['data_samples']
+    return LabelledPredictions(predictions, samples, [sample.gt_instances for sample in samples])

@@ -1,0 +1,153 @@
+"""What the teacher's boxes say of each other: the first opinion on pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from mmdet.structures import SampleList
+from mmengine.dist import all_gather_object
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from .evidence import JoinedEvidence
+from .fit_together import ImageRows, concatenate, fit_together
+from .fusion import Fusion
+from .judged_boxes import JudgedEvidence
+
+
+class BoxOpinion:
+    """Probability of each box to be right, without a look at the image.
+
+    Args:
+        evidence: On boxes; the teacher's score first.
+        fusion: Over its columns.
+    """
+
+    def __init__(self, evidence: JoinedEvidence, fusion: Fusion) -> None:
+        self.evidence = evidence
+        self.fusion = fusion
+        self._further: JudgedEvidence | None = None
+
+    def __call__(self, predictions: list[InstanceData], images: SampleList) -> list[Tensor]:
+        """Returns a probability (N,) for each image; 0 for a box that is none.
+
+        Args:
+            predictions: See :class:`mmdsym.models.PseudoLabelScorer`.
+            images: As there.
+        """
+        rows = self._rows(predictions, images)
+        return [
+            masked(self.fusion(evidence, found.labels.cpu().numpy()), found)
+            for evidence, found in zip(rows, predictions, strict=True)
+        ]
+
+    def fit(
+        self, predictions: list[InstanceData], images: SampleList, correct: list[np.ndarray]
+    ) -> list[Tensor]:
+        """Learns from calibration images, and returns what fits without the image itself say.
+
+        Args:
+            predictions: As for the call.
+            images: As there.
+            correct: Which boxes are right, (N,) each.
+        """
+        judged = self._judged(predictions, images, correct)
+        probabilities, _ = fit_together(self.fusion, judged, self._further)
+        return [
+            masked(of_image, found)
+            for of_image, found in zip(probabilities, predictions, strict=True)
+        ]
+
+    def learn_further(
+        self, predictions: list[InstanceData], images: SampleList, correct: list[np.ndarray]
+    ) -> None:
+        """Remembers boxes of labelled images that trained the teacher, to help all fits to come.
+
+        Args:
+            predictions: As for :meth:`fit`.
+            images: As there.
+            correct: As there.
+        """
+        parts = all_gather_object(self._judged(predictions, images, correct))
+        everyone = [image for part in parts for image in part]
+        self._further = concatenate(everyone) if everyone else None
+
+    def state_dict(self) -> dict[str, object]:
+        """Returns what was learnt, as tensors."""
+        further = self._further
+        return {
+            'fusion': self.fusion.state_dict(),
+            'further': None
+            if further is None
+            else {
+                'evidence': torch.from_numpy(further.evidence.astype(np.float32)),
+                'labels': torch.from_numpy(further.labels.astype(np.int16)),
+                'correct': torch.from_numpy(further.correct),
+            },
+        }
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Takes over what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: It is of other evidence or of other classes.
+        """
+        self.fusion.load_state_dict(state['fusion'])
+        further = state['further']
+        if further is not None:
+            further = JudgedEvidence(
+                **{name: values.cpu().numpy() for name, values in further.items()}
+            )
+        self._further = further
+
+    def _judged(
+        self, predictions: list[InstanceData], images: SampleList, correct: list[np.ndarray]
+    ) -> list[ImageRows]:
+        rows = self._rows(predictions, images)
+        return [
+            ImageRows(evidence, found.labels.cpu().numpy(), right, sample.img_path)
+            for evidence, found, right, sample in zip(
+                rows, predictions, correct, images, strict=True
+            )
+        ]
+
+    def _rows(self, predictions: list[InstanceData], images: SampleList) -> list[np.ndarray]:
+        views = [tidy_view(f, image) for f, image in zip(predictions, images, strict=True)]
+        return [part.numpy() for part in self.evidence(views)]
+
+
+def tidy_view(found: InstanceData, image: object) -> InstanceData:
+    """Returns an image's boxes on the CPU, with zeros for those that are none, and its size."""
+    valid = is_box(found)
+    view = InstanceData(
+        bboxes=torch.where(valid[:, None], found.bboxes.cpu().float(), 0.0),
+        scores=torch.where(valid, found.scores.cpu().float(), 0.0),
+        labels=found.labels.cpu(),
+    )
+    others = {
+        name: _on_cpu(value)
+        for name, value in found.metainfo.items()
+        if name in ('candidates', 'views')
+    }
+    view.set_metainfo(others | dict(image_size=(image.ori_shape[1], image.ori_shape[0])))
+    return view
+
+
+def is_box(found: InstanceData) -> Tensor:
+    """Says which boxes have finite coordinates and score and a positive area, (N,), on the CPU."""
+    boxes, scores = found.bboxes.cpu(), found.scores.cpu()
+    finite = boxes.isfinite().all(dim=1) & scores.isfinite()
+    return finite & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+
+
+def masked(probabilities: np.ndarray, found: InstanceData) -> Tensor:
+    """Returns probabilities with 0 for boxes that are none."""
+    return torch.where(is_box(found), torch.from_numpy(np.asarray(probabilities)), 0.0)
+
+
+def _on_cpu(value: InstanceData | list[InstanceData] | None) -> object:
+    if isinstance(value, list):
+        return [entry.cpu() for entry in value]
+    return None if value is None else value.cpu()

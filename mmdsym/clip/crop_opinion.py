@@ -1,0 +1,242 @@
+"""What CLIP says of the crops of boxes: the second opinion on pseudo-labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from mmdet.structures import SampleList
+from mmengine.dist import all_gather_object
+from mmengine.structures import InstanceData
+from torch import Tensor
+
+from mmdsym.errors import UserError
+
+from .box_opinion import is_box
+from .evidence import JoinedEvidence, logit
+from .fit_together import ImageRows, fit_together
+from .fusion import Fusion
+
+_FEWEST_FOR_VETO = 20
+
+
+class Verdict(NamedTuple):
+    """What became of the boxes of one image.
+
+    Attributes:
+        scores: Probability of each box to be right, (N,).
+        clip: CLIP's own agreement with the class, (N,); NaN where it was not asked.
+    """
+
+    scores: Tensor
+    clip: Tensor
+
+
+class CropOpinion:
+    """Corrects the first opinion on the boxes likeliest to be right, and vetoes foreign ones.
+
+    Crops cost time, so only boxes that can become pseudo-labels are shown to CLIP: those from a
+    floor of the first opinion on, above which ``covered_recall`` of the right calibration boxes
+    lie, and of those the best ``max_boxes`` of an image. All others keep the first opinion.
+
+    What the fusion learns from are the mistakes that the teacher makes on images like the labelled
+    ones, mostly wrong extents. It never sees what else gets into an unlabelled pool, so CLIP has a
+    veto besides: a box that agrees with its class less than nearly all right calibration boxes do
+    has the score 0, and so have all boxes of an image whose best ones are all vetoed.
+
+    Args:
+        evidence: On crops; ``None`` never asks.
+        fusion: Over the log-odds of the first opinion and the columns of ``evidence``, see
+            :func:`crop_kinds`.
+        covered_recall: In (0, 1].
+        max_boxes: From 1.
+        veto_cost: Share of the right calibration boxes that the veto may cost, in [0, 1); 0 for no
+            veto.
+        clip_column: Column of the evidence with the log-odds of CLIP's own score.
+
+    Attributes:
+        floor: Lowest first opinion at which CLIP is asked.
+        veto: Log-odds of the agreement below which a box is vetoed; minus infinity for none.
+
+    Raises:
+        UserError: A setting is out of range.
+    """
+
+    def __init__(
+        self,
+        evidence: JoinedEvidence | None,
+        fusion: Fusion | None,
+        covered_recall: float = 0.98,
+        max_boxes: int = 3,
+        veto_cost: float = 0.03,
+        clip_column: str = 'class/agreement',
+    ) -> None:
+        if not 0 < covered_recall <= 1 or max_boxes < 1 or not 0 <= veto_cost < 1:
+            raise UserError(
+                f'the CLIP filter cannot have covered_recall={covered_recall}, max_boxes='
+                f'{max_boxes} and veto_cost={veto_cost}: give a share above 0 up to 1, 1 or more, '
+                'and a share from 0 to below 1.'
+            )
+        self.evidence = evidence
+        self.fusion = fusion
+        self.covered_recall = covered_recall
+        self.max_boxes = max_boxes
+        self.veto_cost = veto_cost
+        names = () if evidence is None else evidence.names
+        self._clip_column = names.index(clip_column) if clip_column in names else None
+        self.floor = 0.0
+        self.veto = -math.inf
+
+    @property
+    def counts(self) -> bool:
+        """Whether anything depends on CLIP's opinion at present."""
+        if self.evidence is None:
+            return False
+        return len(self.fusion.kept_kinds) > 1 or self.veto > -math.inf
+
+    def choose(self, found: InstanceData, first: Tensor) -> Tensor:
+        """Says which boxes of an image to show to CLIP, (N,), bool.
+
+        Args:
+            found: Its boxes.
+            first: The first opinion on them, (N,).
+        """
+        worth = is_box(found) & (first >= self.floor)
+        ranked = torch.where(worth, first, -1.0).argsort(descending=True, stable=True)
+        chosen = torch.zeros_like(worth)
+        chosen[ranked[: self.max_boxes]] = True
+        return chosen & worth
+
+    def __call__(
+        self, found: InstanceData, first: Tensor, asked: Tensor, features: Tensor
+    ) -> Verdict:
+        """Judges the boxes of one image.
+
+        Args:
+            found: Its boxes.
+            first: The first opinion on them, (N,).
+            asked: Which of them CLIP was shown, (N,), bool.
+            features: Of those, (M, D).
+        """
+        rows = self._rows(found, first, asked, features)
+        scores = first.clone()
+        if len(rows):
+            labels = found.labels.cpu()[asked].numpy()
+            scores[asked] = torch.from_numpy(np.asarray(self.fusion(rows, labels)))
+        return self._vetoed(scores, rows, asked)
+
+    def fit_floor(self, first: list[Tensor], correct: list[np.ndarray]) -> None:
+        """Sets the floor from the first opinion on calibration boxes, out of fold."""
+        mine = [of_image.numpy()[right] for of_image, right in zip(first, correct, strict=True)]
+        scores = np.concatenate(
+            [np.zeros(0), *(x for part in all_gather_object(mine) for x in part)]
+        )
+        share = 1 - self.covered_recall
+        self.floor = float(np.quantile(scores, share, method='lower')) if len(scores) else 0.0
+
+    def fit(
+        self,
+        predictions: list[InstanceData],
+        images: SampleList,
+        correct: list[np.ndarray],
+        first: list[Tensor],
+        asked: list[Tensor],
+        features: list[Tensor],
+    ) -> list[Verdict]:
+        """Learns from the boxes that CLIP was shown; returns what other images say of each.
+
+        Args:
+            predictions: Per image its boxes.
+            images: Per image its meta data.
+            correct: Which boxes are right, (N,) each.
+            first: The first opinion, out of fold, (N,) each.
+            asked: As for the call, for each image.
+            features: Likewise.
+        """
+        rows = [
+            self._rows(*of_image)
+            for of_image in zip(predictions, first, asked, features, strict=True)
+        ]
+        judged = [
+            ImageRows(
+                evidence,
+                found.labels.cpu()[mask].numpy(),
+                np.asarray(right)[mask.numpy()],
+                sample.img_path,
+            )
+            for evidence, found, mask, right, sample in zip(
+                rows, predictions, asked, correct, images, strict=True
+            )
+        ]
+        probabilities, everyone = fit_together(self.fusion, judged)
+        if everyone is not None:
+            self._fit_veto(everyone.evidence[everyone.correct])
+        verdicts = []
+        for of_image, own, mask, fused in zip(rows, first, asked, probabilities, strict=True):
+            scores = own.clone()
+            scores[mask] = torch.from_numpy(fused)
+            verdicts.append(self._vetoed(scores, of_image, mask))
+        return verdicts
+
+    def state_dict(self) -> dict[str, object]:
+        """Returns what was learnt, as tensors and plain values."""
+        fusion = None if self.fusion is None else self.fusion.state_dict()
+        return {'fusion': fusion, 'floor': self.floor, 'veto': self.veto}
+
+    def load_state_dict(self, state: Mapping) -> None:
+        """Takes over what :meth:`state_dict` returned.
+
+        Raises:
+            ValueError: It is of other evidence or of other classes.
+        """
+        if (self.fusion is None) != (state['fusion'] is None):
+            raise ValueError('one of state and filter asks CLIP, the other does not.')
+        if self.fusion is not None:
+            self.fusion.load_state_dict(state['fusion'])
+        self.floor = float(state['floor'])
+        self.veto = float(state['veto'])
+
+    def _rows(
+        self, found: InstanceData, first: Tensor, asked: Tensor, features: Tensor
+    ) -> np.ndarray:
+        """The evidence on the boxes that CLIP was shown, (M, 1 + K)."""
+        if self.evidence is None or not asked.any():
+            return np.zeros((0, 1 + (0 if self.evidence is None else len(self.evidence.names))))
+        shown = InstanceData(
+            bboxes=found.bboxes.cpu().float()[asked],
+            scores=found.scores.cpu().float()[asked],
+            labels=found.labels.cpu()[asked],
+        )
+        of_crops = self.evidence([shown], [features])[0].double()
+        return torch.cat([logit(first[asked])[:, None].double(), of_crops], dim=1).numpy()
+
+    def _vetoed(self, scores: Tensor, rows: np.ndarray, asked: Tensor) -> Verdict:
+        clip = torch.full((len(asked),), torch.nan)
+        if self._clip_column is None or not len(rows):
+            return Verdict(scores, clip)
+        agreement = torch.from_numpy(rows[:, 1 + self._clip_column])
+        clip[asked] = agreement.float().sigmoid()
+        vetoed = agreement < self.veto
+        if vetoed.all():
+            return Verdict(torch.zeros_like(scores), clip)
+        scores = scores.clone()
+        scores[asked] = torch.where(vetoed, 0.0, scores[asked])
+        return Verdict(scores, clip)
+
+    def _fit_veto(self, of_right_boxes: np.ndarray) -> None:
+        self.veto = -math.inf
+        known = self._clip_column is not None and len(of_right_boxes) >= _FEWEST_FOR_VETO
+        if known and self.veto_cost:
+            agreement = of_right_boxes[:, 1 + self._clip_column]
+            self.veto = float(np.quantile(agreement, self.veto_cost, method='lower'))
+
+
+def crop_kinds(evidence: JoinedEvidence) -> dict[str, list[int]]:
+    """Returns the kinds of columns over which the fusion of a :class:`CropOpinion` works."""
+    shifted = {
+        kind: [1 + column for column in columns] for kind, columns in evidence.columns.items()
+    }
+    return {'boxes': [0], **shifted}

@@ -1,0 +1,63 @@
+"""Fits a fusion on the calibration images of all ranks together."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from mmengine.dist import all_gather_object, get_rank
+
+from .fusion import Fusion
+from .judged_boxes import JudgedEvidence
+
+
+class ImageRows(NamedTuple):
+    """The judged boxes of one image.
+
+    Attributes:
+        evidence: (N, K).
+        labels: Class indices, (N,).
+        correct: (N,), bool.
+        image: Its path.
+    """
+
+    evidence: np.ndarray
+    labels: np.ndarray
+    correct: np.ndarray
+    image: str
+
+
+def fit_together(
+    fusion: Fusion, images: list[ImageRows], further: JudgedEvidence | None = None
+) -> tuple[list[np.ndarray], JudgedEvidence | None]:
+    """Lets all ranks learn the same from the images of all of them.
+
+    Args:
+        fusion: To fit.
+        images: Of this rank; may be empty.
+        further: See :meth:`mmdsym.clip.Fusion.fit`; the same on all ranks.
+
+    Returns:
+        The out-of-fold probabilities of each image of this rank, and the boxes of all ranks;
+        ``None`` where no rank has an image.
+    """
+    parts = all_gather_object(images)
+    everyone = [image for part in parts for image in part]
+    if not everyone:
+        return [], None
+    boxes = concatenate(everyone)
+    owners = np.repeat([str(image.image) for image in everyone], [len(i.labels) for i in everyone])
+    probabilities = fusion.fit(boxes.evidence, boxes.labels, boxes.correct, owners, further)
+    first = sum(len(image.labels) for part in parts[: get_rank()] for image in part)
+    counts = [len(image.labels) for image in images]
+    mine = probabilities[first : first + sum(counts)]
+    return np.split(mine, np.cumsum(counts))[:-1], boxes
+
+
+def concatenate(images: list[ImageRows]) -> JudgedEvidence:
+    """Returns the boxes of several images as one."""
+    return JudgedEvidence(
+        np.concatenate([image.evidence for image in images]),
+        np.concatenate([image.labels for image in images]),
+        np.concatenate([image.correct for image in images]),
+    )
