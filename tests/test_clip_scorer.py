@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdsym.clip import CLIPScorer
-from mmdsym.clip.encoder import CropEncoder
+from mmdsym.clip.encoder import PARTS, CropEncoder
 from mmdsym.clip.model_building import build_clip
 from mmdsym.clip.views import CropView
 from mmdsym.errors import UserError
@@ -119,8 +119,8 @@ def test_known_features_need_no_forward_pass(scorer, image, monkeypatch):
 
 def test_all_crops_of_a_batch_go_through_at_once(scorer, image, monkeypatch):
     passes = []
-    trunk = scorer.encoder.network.visual.trunk
-    monkeypatch.setattr(trunk, 'forward', count_passes(trunk.forward, passes))
+    encode = scorer.encoder.encode_parts
+    monkeypatch.setattr(scorer.encoder, 'encode_parts', count_passes(encode, passes))
     boxes = torch.tensor([[5.0, 5, 25, 30], [8, 2, 60, 40]])
     whole = scorer.embed([image, image[:, :30]], [boxes, boxes])
     assert passes == [8]
@@ -192,3 +192,16 @@ def test_no_class_at_all():
         CLIPScorer(model=TINY_CLIP)
     with pytest.raises(UserError, match='no class'):
         CLIPScorer(classes=(), model=TINY_CLIP)
+
+
+@pytest.mark.parametrize('count', [1, 5])
+def test_a_folded_tower_computes_the_same(scorer, image, count):
+    boxes = torch.tensor([[2.0, 3, 30, 40]]) + torch.arange(count)[:, None]
+    plain = CropEncoder(build_clip(TINY_CLIP), [CropView(**view) for view in VIEWS], PARTS)
+    plain.network.load_state_dict(scorer.encoder.network.state_dict())
+    plain.eval()
+    with torch.no_grad():
+        (expected,) = plain([image], [boxes])
+    (found,) = scorer.embed([image], [boxes])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found[0], torch.zeros(1))

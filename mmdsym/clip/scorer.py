@@ -114,6 +114,7 @@ class CLIPScorer(nn.Module):
         self._prepared = self._source is None
         self.requires_grad_(False)
         self.eval()
+        self.encoder.fold()
 
     @property
     def fingerprint(self) -> str:
