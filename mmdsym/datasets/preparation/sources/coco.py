@@ -27,8 +27,10 @@ from mmdsym.datasets.preparation.sources.files import (
     split_of_folder,
     split_of_name,
 )
+from mmdsym.datasets.preparation.sources.regions import edges_of_segmentation
 from mmdsym.errors import UserError
 
+ROBOFLOW_NAME = '_annotations.coco.json'
 IMAGE_CURE = 'correct the entry, or let --fix leave out its image'
 IGNORE_CURE = 'correct or remove the entry, or let --fix ignore it'
 
@@ -51,12 +53,16 @@ def read_coco(root: Path) -> Source:
         UserError: When no json can be read or two describe the same split.
     """
     documents = choose_documents(root)
-    classes = _class_names([content for _, _, content in documents])
+    classes, headings = _class_names(documents)
     reader = _Reader(Source('coco', root, classes, []), root)
     # Held-out jsons come first: an image that training lists as well stays held out.
     order = {'val': 0, 'test': 1, 'train': 2, None: 3}
     for path, split, content in sorted(documents, key=lambda document: order[document[1]]):
         reader.read(path, split, content)
+    if headings:
+        reader.source.notes.append(
+            f'{", ".join(headings)} heads other categories and has no box: it is no class.'
+        )
     unlisted = reader.count_unlisted()
     if unlisted:
         reader.source.notes.append(
@@ -113,7 +119,7 @@ class _Reader:
         images = {}
         for entry in content['images']:
             images[entry.get('id')] = self._add_image(document, split, entry)
-        labels = {c.get('id'): str(c.get('name')) for c in content['categories']}
+        labels = read_categories(document, content)
         for annotation in content['annotations']:
             name = f'annotation {annotation.get("id")}'
             image_id = annotation.get('image_id')
@@ -181,37 +187,58 @@ class _Reader:
 
 
 def _edges(annotation: Mapping[str, Any]) -> Edges:
-    """The edges of an annotation's box, or of its polygons where it has no box."""
-    bbox = annotation.get('bbox')
-    if bbox:
+    """The edges of an annotation's box, or of its polygons or mask where it has none."""
+    bbox, segmentation = annotation.get('bbox'), annotation.get('segmentation')
+    # Some programs write zeros in place of a box that they leave out.
+    if bbox and (any(bbox) or not segmentation):
         x, y, width, height = (float(value) for value in bbox)
         return coco_to_edges((x, y, width, height))
-    polygons = annotation.get('segmentation')
-    if not isinstance(polygons, list) or not polygons:
-        raise ValueError('neither bbox nor polygon')
-    xs = [float(x) for polygon in polygons for x in polygon[::2]]
-    ys = [float(y) for polygon in polygons for y in polygon[1::2]]
-    return min(xs), min(ys), max(xs), max(ys)
+    return edges_of_segmentation(segmentation)
 
 
-def _class_names(documents: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names by category id; a mere heading over other categories, as Roboflow adds, is none."""
-    used = {a.get('category_id') for d in documents for a in d['annotations']}
-    categories = [c for d in documents for c in d['categories']]
-    headings = {c.get('supercategory') for c in categories}
-    ordered = sorted(categories, key=lambda c: (str(type(c.get('id'))), c.get('id')))
-    names = [
-        str(c.get('name'))
-        for c in ordered
-        if c.get('id') in used or c.get('name') not in headings or _heads_itself(c, categories)
-    ]
-    return list(dict.fromkeys(names))
+def read_categories(path: Path, content: Mapping[str, Any]) -> dict[Any, str]:
+    """Category ids to names; ids may have gaps and come in any order.
+
+    Raises:
+        UserError: When one id stands for several names.
+    """
+    names: dict[Any, str] = {}
+    for category in content['categories']:
+        number, name = category.get('id'), str(category.get('name'))
+        if names.setdefault(number, name) != name:
+            raise UserError(
+                f'{path} gives category id {number} to both {names[number]!r} and {name!r}; give '
+                'each class an id of its own'
+            )
+    return names
 
 
-def _heads_itself(category: Mapping, categories: Sequence[Mapping]) -> bool:
-    """Whether no other category is filed under this one."""
+def _class_names(
+    documents: Sequence[tuple[Path, str | None, Mapping[str, Any]]],
+) -> tuple[list[str], list[str]]:
+    """Class names by category id, and what was dropped: headings that Roboflow adds."""
+    found: list[tuple[str, Any, str, bool]] = []
+    for path, _, content in documents:
+        labels = read_categories(path, content)
+        used = {labels.get(a.get('category_id')) for a in content['annotations']}
+        for category in content['categories']:
+            number, name = category.get('id'), str(category.get('name'))
+            heads = name not in used and _is_heading(category, content['categories'], path)
+            found.append((str(type(number)), number, name, heads))
+    ordered = sorted(found, key=lambda entry: entry[:2])
+    names = list(dict.fromkeys(name for _, _, name, heads in ordered if not heads))
+    # What another document has boxes of is a class after all.
+    headings = dict.fromkeys(name for _, _, name, heads in ordered if heads and name not in names)
+    return names, list(headings)
+
+
+def _is_heading(category: Mapping, categories: Sequence[Mapping], path: Path) -> bool:
+    """Whether a category merely heads others, or is the root that Roboflow puts before them."""
     name = category.get('name')
-    return not any(c.get('supercategory') == name and c.get('name') != name for c in categories)
+    if any(c.get('supercategory') == name and c.get('name') != name for c in categories):
+        return True
+    is_root = category.get('id') == 0 and category.get('supercategory') in (None, '', 'none')
+    return is_root and len(categories) > 1 and path.name.lower() == ROBOFLOW_NAME
 
 
 def _declared_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:

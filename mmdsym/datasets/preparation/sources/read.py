@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mmdsym.datasets.preparation.records import Source
-from mmdsym.datasets.preparation.sources import coco, neu, voc, yolo
+from mmdsym.datasets.preparation.sources import coco, labelme, neu, voc, yolo
 from mmdsym.datasets.preparation.sources.files import list_files, list_images
 from mmdsym.errors import UserError
 
@@ -14,6 +14,7 @@ LAYOUTS = {
     'neu': (neu.is_original_layout, 'IMAGES/ and ANNOTATIONS/ with NEU-DET file names'),
     'neu-split': (neu.is_split_layout, 'train/ and validation/ with images/ and annotations/'),
     'coco': (coco.is_coco, 'a json with images, annotations and categories'),
+    'labelme': (labelme.is_labelme, 'images and jsons with labelme shapes'),
     'voc': (voc.is_voc, 'XML files and images'),
     'yolo': (yolo.is_yolo, 'label text files and images'),
 }
@@ -42,6 +43,8 @@ def read_source(root: Path, layout: str = 'auto', classes: Sequence[str] | None 
         source = yolo.read_yolo(root, classes)
     elif layout == 'coco':
         source = coco.read_coco(root)
+    elif layout == 'labelme':
+        source = labelme.read_labelme(root)
     else:
         source = voc.read_voc(root, layout)
     neu.adopt(source)
