@@ -4,6 +4,7 @@ Examples:
     python tools/prepare_dataset.py NEU-DET.zip --name neu_det
     python tools/prepare_dataset.py my_parts/ --name my_parts --unlabelled-dir more_images/
     python tools/prepare_dataset.py --demo
+    python tools/prepare_dataset.py corrected.json --merge data/my_parts --name my_parts_2
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,6 +20,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mmdsym.datasets.preparation.archive import open_source  # noqa: E402
 from mmdsym.datasets.preparation.assignment import assign_splits  # noqa: E402
 from mmdsym.datasets.preparation.demo import open_demo  # noqa: E402
+from mmdsym.datasets.preparation.known_good import add_known_good  # noqa: E402
+from mmdsym.datasets.preparation.merging.command import merge  # noqa: E402
+from mmdsym.datasets.preparation.merging.merge import PREFERENCES  # noqa: E402
 from mmdsym.datasets.preparation.prepare import Choices, prepare  # noqa: E402
 from mmdsym.datasets.preparation.sources.read import LAYOUTS, read_source  # noqa: E402
 from mmdsym.datasets.preparation.unlabelled import add_unlabelled  # noqa: E402
@@ -46,7 +51,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one choice for each (0 1 2)')
     add('--calibration-fraction', type=float, default=0.15, help='share of the labelled (0.15)')
     add('--unlabelled-dir', type=Path, help='folder of further images without labels')
+    add('--known-good-dir', type=Path, help='folder of images that have no defect')
     add('--classes', nargs='+', help='class names: fixes their order, refuses any other')
+    add('--merge', type=Path, metavar='PREPARED', help='SOURCE holds labels for this data set')
+    add('--prefer', choices=PREFERENCES, help='what wins where a merge finds other labels')
+    add('--label-source', default='corrected', help='origin to note for merged labels (corrected)')
     add('--fix', action='store_true', help='clip and drop what can be mended, and say so')
     add('--force', action='store_true', help='replace an existing data set that differs')
     add('--demo', action='store_true', help='generate a demo data set of steel defects')
@@ -67,6 +76,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     if arguments.source is None:
         raise UserError('no source was given; name a folder or zip, or use --demo')
+    if arguments.merge is not None:
+        merge_export(arguments, name, choices)
+        return
+    if arguments.prefer is not None:
+        raise UserError('--prefer is for labels that come back; name their data set with --merge')
     with open_source(arguments.source, arguments.out) as root:
         source = read_source(root, arguments.layout, arguments.classes)
         assign_splits(source, arguments.split, arguments.val_fraction)
@@ -74,11 +88,37 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def finish(arguments: argparse.Namespace, name: str, source, choices: Choices) -> None:
-    """Adds unlabelled images, writes the data set and says what became of it."""
+    """Adds unlabelled and known-good images, writes the data set and says what became of it."""
     if arguments.unlabelled_dir is not None:
         add_unlabelled(source, arguments.unlabelled_dir)
+    if arguments.known_good_dir is not None:
+        add_known_good(source, arguments.known_good_dir)
     written = prepare(source, name, arguments.out, choices, arguments.fix, arguments.force)
-    target = arguments.out / name
+    tell(arguments.out / name, written)
+
+
+def merge_export(arguments: argparse.Namespace, name: str, choices: Choices) -> None:
+    """Merges an export, which may also be a single json, into a new data set."""
+    given: AbstractContextManager[Path] = open_source(arguments.source, arguments.out)
+    if arguments.source.suffix.lower() == '.json' and arguments.source.is_file():
+        given = nullcontext(arguments.source)
+    with given as export:
+        written = merge(
+            export,
+            arguments.merge,
+            arguments.out / name,
+            arguments.prefer,
+            arguments.label_source,
+            arguments.classes,
+            choices.calibration_fraction,
+            arguments.fix,
+            arguments.force,
+        )
+    tell(arguments.out / name, written)
+
+
+def tell(target: Path, written: bool) -> None:
+    """Says what became of a data set."""
     print(f'prepared {target}' if written else f'{target} is already prepared; left as it is')
 
 

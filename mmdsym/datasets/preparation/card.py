@@ -13,6 +13,15 @@ from mmdsym.datasets.preparation.records import PROBLEM_KINDS, Problem, Source, 
 SMALL, LARGE = 32**2, 96**2
 """COCO's borders between small, medium and large boxes, in square pixels."""
 
+PARTS = {
+    'labelled': 'labelled',
+    'burn_in': 'burn-in',
+    'calibration': 'calibration',
+    'unlabelled': 'unlabelled',
+    'known_good': 'known good',
+}
+"""Lists of a choice, in the order in which they are shown, and how each is called."""
+
 QUANTILES = (0, 5, 25, 50, 75, 95, 100)
 
 
@@ -72,13 +81,7 @@ def render_card(card: Mapping) -> str:
         '## Sizes',
         _size_lines(card),
         '## Labelled and unlabelled',
-        _table(
-            ['folder', 'labelled', 'burn-in', 'calibration', 'unlabelled'],
-            [
-                [folder, s['labelled'], s['burn_in'], s['calibration'], s['unlabelled']]
-                for folder, s in card['subsets'].items()
-            ],
-        ),
+        _subset_table(card['subsets']),
         '## Checks',
         _table(
             ['check', 'found'],
@@ -163,6 +166,14 @@ def _split_table(card: Mapping) -> str:
             ]
         )
     return _table(['', *splits], rows)
+
+
+def _subset_table(subsets: Mapping[str, Mapping]) -> str:
+    parts = [part for part in PARTS if any(part in subset for subset in subsets.values())]
+    return _table(
+        ['folder', *(PARTS[part] for part in parts)],
+        [[folder, *(subset.get(part, 0) for part in parts)] for folder, subset in subsets.items()],
+    )
 
 
 def _size_lines(card: Mapping) -> str:

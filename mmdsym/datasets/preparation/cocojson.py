@@ -46,6 +46,7 @@ class CocoDocuments:
                     'file_name': image.name,
                     'width': image.width,
                     'height': image.height,
+                    **(_origin(image) if with_boxes else {}),
                 }
                 for image in ordered
             ],
@@ -66,6 +67,12 @@ class CocoDocuments:
             }
             for offset, box in enumerate(image.boxes)
         ]
+
+
+def _origin(image: SourceImage) -> dict:
+    """What is known of an image's labels besides the boxes; nothing for most."""
+    origin = {'known_good': image.known_good, 'label_source': image.label_source}
+    return {key: value for key, value in origin.items() if value}
 
 
 def _tidy(value: float) -> float:

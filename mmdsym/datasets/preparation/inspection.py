@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
+from mmdsym.datasets.preparation.known_good import find_contradictions
 from mmdsym.datasets.preparation.records import (
     DAMAGED,
     DUPLICATE,
@@ -55,7 +56,7 @@ def inspect(source: Source) -> list[Problem]:
         for box in image.boxes:
             problems += check_box(box, image, source.classes)
         image.boxes = [_clip_rounding(box, image) for box in image.boxes]
-    return problems + find_duplicates(source)
+    return problems + find_duplicates(source) + find_contradictions(source)
 
 
 def measure(image: SourceImage) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,9 @@ from pathlib import Path
 from mmdsym.datasets.preparation.card import make_card, render_card
 from mmdsym.datasets.preparation.cocojson import CocoDocuments
 from mmdsym.datasets.preparation.inspection import inspect
+from mmdsym.datasets.preparation.known_good import choose_known_good
 from mmdsym.datasets.preparation.mending import mend, refuse
-from mmdsym.datasets.preparation.records import Source, SourceImage
+from mmdsym.datasets.preparation.records import Problem, Source, SourceImage
 from mmdsym.datasets.preparation.splitting import choose_labelled, hold_out
 from mmdsym.datasets.preparation.writing import FileCopy, write_data_set
 from mmdsym.errors import UserError
@@ -81,23 +83,53 @@ def prepare(
         refuse(problems)
     _require_images(source)
     subsets = choose_subsets(source, choices or Choices())
+    return write_prepared(source, subsets, out / name, problems, mended, force)
+
+
+def write_prepared(
+    source: Source,
+    subsets: Mapping[str, Subset],
+    target: Path,
+    problems: Sequence[Problem],
+    mended: Sequence[str],
+    force: bool = False,
+) -> bool:
+    """Prints the data card and writes a data set whose images and choices are settled.
+
+    Args:
+        source: Inspected and free of problems.
+        subsets: As `choose_subsets` returns them.
+        target: Folder of the data set.
+        problems: What was found wrong.
+        mended: What was done about that.
+        force: Whether an existing data set that differs may be replaced.
+
+    Returns:
+        False when the same data set was there already.
+
+    Raises:
+        UserError: When the target holds something else.
+    """
     source.notes += _remarks(source, subsets)
-    card = make_card(name, source, problems, mended, subsets)
+    card = make_card(target.name, source, problems, mended, subsets)
     page = render_card(card)
     print(page)
     plan = _plan(source, subsets)
     plan['dataset_card.md'] = page.encode()
     plan['dataset_card.json'] = json.dumps(card, indent=1, ensure_ascii=False).encode()
-    return write_data_set(plan, out / name, force)
+    return write_data_set(plan, target, force)
 
 
 def choose_subsets(source: Source, choices: Choices) -> dict[str, Subset]:
     """Chooses labelled, burn-in, calibration and unlabelled images for each fraction and seed.
 
+    Known-good images stand beside the chosen ones in every choice: no fraction counts them.
+
     Returns:
-        Folder name, such as `40pct_seed0`, to its four lists.
+        Folder name, such as `40pct_seed0`, to its four lists, and a list of its known-good images
+        where there are any.
     """
-    train = source.in_split('train')
+    train = _with_labels(source)
     subsets = {}
     if source.paper_labelled is not None:
         labelled = [image for image in train if image.name in source.paper_labelled]
@@ -111,23 +143,32 @@ def choose_subsets(source: Source, choices: Choices) -> dict[str, Subset]:
     return subsets
 
 
+def _with_labels(source: Source) -> list[SourceImage]:
+    """The training images but the known-good ones, sorted by name."""
+    return [image for image in source.in_split('train') if not image.known_good]
+
+
 def _complete(
     source: Source, labelled: list[SourceImage], calibration_fraction: float, seed: int
 ) -> Subset:
+    train = _with_labels(source)
+    good = [image for image in source.in_split('train') if image.known_good]
+    chosen = choose_known_good(good, len(labelled), seed)
     calibration = hold_out(labelled, calibration_fraction, seed, 'calibration')
+    calibration += hold_out(chosen, calibration_fraction, seed, 'calibration')
     calibrating = {image.name for image in calibration}
     known = {image.name for image in labelled}
-    rest = [image for image in source.in_split('train') if image.name not in known]
-    unlabelled = rest + source.unlabelled
-    if not unlabelled:
-        # With every label in use, the same pixels still serve as unlabelled ones.
-        unlabelled = source.in_split('train')
-    return {
+    # With every label in use, the same pixels still serve as unlabelled ones.
+    rest = [image for image in train if image.name not in known]
+    unlabelled = (rest + source.unlabelled) or train
+    labelled = labelled + chosen
+    subset = {
         'labelled': labelled,
         'burn_in': [image for image in labelled if image.name not in calibrating],
         'calibration': calibration,
         'unlabelled': unlabelled,
     }
+    return subset | {'known_good': chosen} if chosen else subset
 
 
 def _plan(source: Source, subsets: Mapping[str, Subset]) -> dict[str, bytes | FileCopy]:
@@ -171,7 +212,9 @@ def _remarks(source: Source, subsets: Mapping[str, Subset]) -> list[str]:
     absent = [label for label in source.classes if label not in trained]
     if absent:
         remarks.append(f'No training box of: {", ".join(absent)}.')
-    if any(len(parts['labelled']) == len(source.in_split('train')) for parts in subsets.values()):
+    trainable = len(_with_labels(source))
+    used_labels = [len(p['labelled']) - len(p.get('known_good', [])) for p in subsets.values()]
+    if trainable in used_labels:
         if source.unlabelled:
             remarks.append('Where all labels are used, only the extra images are unlabelled.')
         else:
@@ -179,8 +222,27 @@ def _remarks(source: Source, subsets: Mapping[str, Subset]) -> list[str]:
                 'Where all labels are used, the training images serve as unlabelled ones too, '
                 'without their boxes.'
             )
+    return remarks + _remarks_on_extra_images(source, subsets)
+
+
+def _remarks_on_extra_images(source: Source, subsets: Mapping[str, Subset]) -> list[str]:
+    remarks = []
     training = {image.pixel_hash for image in source.in_split('train')}
-    repeated = sum(image.pixel_hash in training for image in source.unlabelled)
+    repeated = [image.name for image in source.unlabelled if image.pixel_hash in training]
     if repeated:
-        remarks.append(f'{repeated} unlabelled images have the pixels of a training image.')
+        remarks.append(
+            f'{len(repeated)} unlabelled images have the pixels of a training image, such as '
+            f'{repeated[0]}.'
+        )
+    twice = Counter(image.pixel_hash for image in source.unlabelled)
+    copies = sum(count - 1 for count in twice.values())
+    if copies:
+        remarks.append(f'{copies} unlabelled images have the pixels of another unlabelled one.')
+    good = sum(image.known_good for image in source.in_split('train'))
+    fewest = min((len(parts.get('known_good', [])) for parts in subsets.values()), default=good)
+    if fewest < good:
+        remarks.append(
+            f'There are more known-good images ({good}) than labelled ones in some choices: as '
+            'many as there are labelled images are used there.'
+        )
     return remarks

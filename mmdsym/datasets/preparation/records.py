@@ -77,6 +77,9 @@ class SourceImage:
         height: True height in pixels; 0 until inspected.
         file_hash: SHA-256 of the file; empty until inspected.
         pixel_hash: SHA-256 of the decoded pixels; empty until inspected or when damaged.
+        known_good: Whether a person said that it has no defect.
+        label_source: Where its labels come from, such as `'human'` or `'corrected'`; empty where
+            nobody said.
     """
 
     path: Path
@@ -90,6 +93,8 @@ class SourceImage:
     height: int = 0
     file_hash: str = ''
     pixel_hash: str = ''
+    known_good: bool = False
+    label_source: str = ''
 
     @property
     def stem(self) -> str:

@@ -158,7 +158,7 @@ class _Reader:
         labels: Mapping[Any, str],
     ) -> None:
         try:
-            edges = _edges(annotation)
+            edges = edges_of_annotation(annotation)
         except (TypeError, ValueError) as error:
             message = f'{name} of image {image.name} has no readable box ({error})'
             self._tell(UNREADABLE, document, message, IMAGE_CURE, image.name)
@@ -186,8 +186,13 @@ class _Reader:
         self.source.problems.append(Problem(kind, file, message, cure, image))
 
 
-def _edges(annotation: Mapping[str, Any]) -> Edges:
-    """The edges of an annotation's box, or of its polygons or mask where it has none."""
+def edges_of_annotation(annotation: Mapping[str, Any]) -> Edges:
+    """The edges of an annotation's box, or of its polygons or mask where it has none.
+
+    Raises:
+        ValueError: When it has none of them, or one that encloses nothing.
+        TypeError: When its numbers are none.
+    """
     bbox, segmentation = annotation.get('bbox'), annotation.get('segmentation')
     # Some programs write zeros in place of a box that they leave out.
     if bbox and (any(bbox) or not segmentation):

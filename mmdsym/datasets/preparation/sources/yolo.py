@@ -32,7 +32,7 @@ NOT_LABELS = CLASS_LISTS | {'train', 'val', 'valid', 'test', 'readme', 'readme.r
 def is_yolo(root: Path) -> bool:
     """Whether there are label files: text files in a labels/ folder or beside their images."""
     stems = {path.stem for path in list_images(root)}
-    return any(path.stem in stems for path in _label_files(root))
+    return any(path.stem in stems for path in label_files(root))
 
 
 def read_yolo(root: Path, classes: Sequence[str] | None = None) -> Source:
@@ -53,7 +53,7 @@ def read_yolo(root: Path, classes: Sequence[str] | None = None) -> Source:
         )
     paths = list_images(root)
     image_names = names_for(paths, root)
-    labels = {path: path for path in _label_files(root)}
+    labels = {path: path for path in label_files(root)}
     source = Source('yolo', root, names, [])
     for path in paths:
         image = SourceImage(path, image_names[path], split=split_of_folder(path, root))
@@ -125,7 +125,8 @@ def _unreadable(image: SourceImage, reason: str) -> Problem:
     return Problem(UNREADABLE, image.annotation, reason, UNREADABLE_CURE, image.name)
 
 
-def _label_files(root: Path) -> list[Path]:
+def label_files(root: Path) -> list[Path]:
+    """All label files: those below labels/ where there are any, else all text files but lists."""
     files = list_files(root, {'.txt'})
     in_labels = [path for path in files if 'labels' in path.relative_to(root).parts[:-1]]
     if in_labels:

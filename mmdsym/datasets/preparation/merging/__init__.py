@@ -1,0 +1,1 @@
+"""Bringing labels that were made or corrected elsewhere back into a prepared data set."""
