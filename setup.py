@@ -87,6 +87,7 @@ setup(
     python_requires='>=3.10',
     install_requires=read_requirements('runtime'),
     extras_require={
+        'deploy': read_requirements('deploy'),
         'mim': read_requirements('mminstall'),
         'tests': read_requirements('tests'),
     },
