@@ -1,0 +1,3 @@
+"""DSYM with all its parts."""
+
+_base_ = '../../dsym_neu_40pct.py'

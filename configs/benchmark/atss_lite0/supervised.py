@@ -1,0 +1,3 @@
+"""The labelled images alone."""
+
+_base_ = '../../baselines/supervised_neu_40pct.py'

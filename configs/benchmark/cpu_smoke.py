@@ -1,0 +1,42 @@
+"""Whether everything runs: minutes on a CPU, on generated images; the numbers mean nothing."""
+
+_base_ = 'neu_cpu.py'
+
+demo = dict(images=40, size=96)
+data_root = None
+
+options = {
+    'image_size': (96, 96),
+    'train_dataloader.num_workers': 0,
+    'train_dataloader.persistent_workers': False,
+    'default_hooks.logger.interval': 5,
+    'default_hooks.checkpoint.interval': 10,
+    'param_scheduler': [],
+}
+without_stages = {'train_cfg.max_iters': 20, 'train_cfg.val_interval': 20}
+with_stages = {
+    'train_cfg.val_interval': 20,
+    'train_cfg.stages.burn_in.end': 8,
+    'train_cfg.stages.joint.begin': 8,
+    'train_cfg.stages.joint.end': 16,
+    'train_cfg.stages.joint.loss_weights.unlabelled.iterations': 4,
+    'train_cfg.stages.refine.begin': 16,
+    'train_cfg.stages.refine.end': 20,
+}
+methods = dict(
+    supervised=dict(options=without_stages),
+    soft_teacher_dense=dict(options=without_stages),
+    dsym=dict(options=with_stages),
+    dsym_without_diffusion=dict(options=with_stages),
+    dsym_without_clip=dict(options=with_stages),
+    dsym_without_stages=dict(
+        options={
+            'train_cfg.val_interval': 20,
+            'train_cfg.stages.joint.end': 20,
+            'train_cfg.stages.joint.loss_weights.unlabelled.iterations': 4,
+        }
+    ),
+    faster_rcnn_supervised=dict(options=without_stages),
+    faster_rcnn_soft_teacher=dict(options=without_stages),
+    faster_rcnn_dsym=dict(options=with_stages),
+)
