@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
+from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
+from torch import nn
 
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
@@ -30,6 +33,28 @@ class DSYMRunner(Runner):
             UserError: The config names files, stages or classes that do not exist.
         """
         return super().from_cfg(complete_config(cfg))
+
+    @property
+    def _shares_cpu(self) -> bool:
+        """Whether several processes train together without a GPU."""
+        return self.distributed and not torch.cuda.is_available()
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Sets up processes and seeds; without a GPU, torchrun's processes speak gloo.
+
+        MMEngine's own set-up asks each process for its GPU.
+        """
+        if self._shares_cpu and self.launcher == 'pytorch' and not is_distributed():
+            torch.distributed.init_process_group('gloo')
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:
+        """Wraps the model for distributed training, with or without a GPU."""
+        if self._shares_cpu and not is_model_wrapper(model):
+            unused = self.cfg.get('find_unused_parameters', False)
+            settings = dict(broadcast_buffers=False, find_unused_parameters=unused)
+            model_wrapper_cfg = {**settings, **(model_wrapper_cfg or {}), 'device_ids': None}
+        return super().wrap_model(model_wrapper_cfg, model)
 
     # Whether the runner was asked to evaluate, where every tensor has to fit.
     _evaluates = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
@@ -17,7 +18,8 @@ class TeacherUpdateHook(Hook):
     """Moves the teacher towards the student after each iteration that uses a teacher.
 
     Buffers move too: a teacher with the BatchNorm statistics of its first day predicts nothing
-    (mmdetection #10223).
+    (mmdetection #10223). Since each process gathers statistics of its own, the student's are
+    averaged over all processes first, so that all of them have the same teacher.
 
     Args:
         decay: Share of the old teacher kept by an update, in [0, 1).
@@ -38,12 +40,24 @@ class TeacherUpdateHook(Hook):
     ) -> None:
         """Updates the teacher."""
         model = dsym_model(runner)
+        agree_on_buffers(model.student)
         if not model.stage.uses_teacher:
             return
         first = next(stage for stage in runner.train_loop.schedule.stages if stage.uses_teacher)
         updates = runner.iter - first.begin
         decay = min(self.decay, (1 + updates) / (self.warm_up + updates))
         move_towards(model.teacher, model.student, 1 - decay)
+
+
+def agree_on_buffers(student: nn.Module) -> None:
+    """Averages BatchNorm statistics and the like over all processes; counters stay.
+
+    Args:
+        student: Changed in place. Its parameters are the same in all processes anyway.
+    """
+    if get_world_size() > 1:
+        floats = [buffer for buffer in student.buffers() if buffer.is_floating_point()]
+        all_reduce_params(floats, op='mean')
 
 
 @torch.no_grad()
