@@ -1,0 +1,109 @@
+"""The supervised run that a teacher-student run has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine import Config
+
+from mmdsym.errors import UserError
+from mmdsym.trained_run import dataset_for_testing, find_config
+
+from .run_log import read_run_log
+
+_METRIC = 'coco/bbox_mAP_50'
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a supervised run reached.
+
+    Attributes:
+        name: Name of its work directory.
+        map50: mAP@0.5 on the same validation images at its last evaluation, in [0, 1].
+        step: Iteration of that evaluation.
+        labels: Name of the annotation file that it was trained on.
+    """
+
+    name: str
+    map50: float
+    step: int
+    labels: str
+
+
+def read_reference(work_dir: Path, compared_with: Config) -> Reference:
+    """Reads the run in a work directory.
+
+    Args:
+        work_dir: Of a plain detector.
+        compared_with: Config of the run that is to beat it.
+
+    Raises:
+        UserError: It is no run of a plain detector, was validated on other images or never.
+    """
+    if not work_dir.is_dir():
+        raise UserError(f"the reference '{work_dir}' does not exist; name a work directory.")
+    return _judge(work_dir, _read_config(work_dir), compared_with)
+
+
+def find_reference(work_dir: Path, config: Config) -> Reference | None:
+    """Looks beside a work directory for supervised runs on the same split and images.
+
+    Returns:
+        The best of them, since that is the one to beat; ``None`` where there is none.
+    """
+    found = []
+    for folder in _neighbours(work_dir):
+        try:
+            own = _read_config(folder)
+            if own.get('split') == config.get('split'):
+                found.append(_judge(folder, own, config))
+        except (UserError, OSError, SyntaxError, AttributeError, KeyError, TypeError, ValueError):
+            continue  # no supervised run, or one that cannot be compared
+    return max(found, key=lambda reference: reference.map50, default=None)
+
+
+def _read_config(work_dir: Path) -> Config:
+    return Config.fromfile(find_config(work_dir), import_custom_modules=False)
+
+
+def _judge(work_dir: Path, config: Config, compared_with: Config) -> Reference:
+    if 'detector' in config.model:
+        raise UserError(
+            f"'{work_dir}' is no supervised reference, since it trained teacher and student; name "
+            'the work directory of a plain detector.'
+        )
+    if _validation_file(config) != _validation_file(compared_with):
+        raise UserError(
+            f"'{work_dir}' was validated on {_validation_file(config)}, this run on "
+            f'{_validation_file(compared_with)}; name a reference with the same images.'
+        )
+    last = read_run_log(work_dir).last(_METRIC)
+    if last is None:
+        raise UserError(f"'{work_dir}' logged no {_METRIC}; let it finish, or name another one.")
+    return Reference(work_dir.resolve().name, last[1], last[0], _training_file(config).name)
+
+
+def _neighbours(work_dir: Path) -> Iterator[Path]:
+    own = work_dir.resolve()
+    for folder in sorted(own.parent.iterdir()):
+        # To read a config is to run it: only what a training wrote is read.
+        written = (folder / 'last_checkpoint').is_file() and any(folder.glob('*/vis_data/*.json'))
+        if folder != own and written:
+            yield folder
+
+
+def _validation_file(config: Config) -> Path:
+    dataset = dataset_for_testing(config)
+    return Path(dataset.get('data_root') or '') / dataset.get('ann_file', '')
+
+
+def _training_file(config: Config) -> Path:
+    dataset = config.train_dataloader.dataset
+    while 'ann_file' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if 'ann_file' not in dataset:
+        dataset = (dataset.get('sources') or {}).get('labelled') or {}
+    return Path(dataset.get('ann_file', 'unknown labels'))
