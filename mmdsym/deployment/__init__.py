@@ -1,0 +1,1 @@
+"""Trained detectors as ONNX files, with the proof that they find the same boxes."""

@@ -1,0 +1,90 @@
+"""A detector as one graph, from RGB pixels to boxes."""
+
+from __future__ import annotations
+
+import torch
+from mmdet.models import SingleStageDetector, TwoStageDetector
+from torch import Tensor, nn
+
+from mmdsym.errors import UserError
+
+from .dense_head import DenseCandidates, is_plain_dense_head
+from .normalisation import Normalisation, frame_of
+from .suppression import Boxes, Suppression
+from .two_stage import TwoStageCandidates, is_plain_two_stage
+
+
+class DetectorGraph(nn.Module):
+    """What is exported: normalisation, network, candidates and, if wanted, suppression.
+
+    Args:
+        detector: A plain detector in evaluation mode.
+        suppress: Whether the graph itself suppresses overlapping boxes.
+
+    Raises:
+        UserError: The detector predicts in a way that is unknown here.
+    """
+
+    def __init__(self, detector: nn.Module, suppress: bool = True) -> None:
+        super().__init__()
+        self.detector = detector
+        self.normalisation = Normalisation(detector.data_preprocessor)
+        self.candidates, self.test_config = _candidates_of(detector)
+        # Made in any case: whoever suppresses outside follows the same settings.
+        self.suppression = Suppression(
+            self.test_config.get('nms'),
+            self.candidates.class_count,
+            int(self.test_config.get('max_per_img', -1)),
+        )
+        self.suppress = suppress
+
+    def forward(self, image: Tensor) -> Boxes:
+        """Detects.
+
+        Args:
+            image: RGB pixels, (B, 3, H, W), uint8, resized as the detector wants them.
+
+        Returns:
+            Boxes in pixels of ``image``. Suppressed: the best first, padded with score 0 and
+            label -1. Otherwise: all candidates in no order, score -1 where there is none.
+        """
+        features = self.detector.extract_feat(self.normalisation(image))
+        found = self.candidates(features, frame_of(image))
+        return self.suppression(found) if self.suppress else found
+
+
+def _candidates_of(detector: nn.Module) -> tuple[nn.Module, dict]:
+    kind = type(detector)
+    if (
+        isinstance(detector, SingleStageDetector)
+        and kind.predict is SingleStageDetector.predict
+        and is_plain_dense_head(detector.bbox_head)
+    ):
+        _refuse_least_size(detector.test_cfg)
+        return DenseCandidates(detector.bbox_head, detector.test_cfg), detector.test_cfg
+    if (
+        isinstance(detector, TwoStageDetector)
+        and kind.predict is TwoStageDetector.predict
+        and is_plain_two_stage(detector)
+    ):
+        return TwoStageCandidates(detector), detector.test_cfg.rcnn
+    head = type(getattr(detector, 'bbox_head', None) or getattr(detector, 'roi_head', None))
+    raise UserError(
+        f'{kind.__name__} with {head.__name__} cannot be exported to ONNX, only dense detectors '
+        'that predict as RetinaNet, ATSS, FCOS and RTMDet do, and Faster R-CNN; deploy this one '
+        'with MMDetection (leave out --onnx and --onnx-raw).'
+    )
+
+
+def _refuse_least_size(test_config: dict) -> None:
+    size = test_config.get('min_bbox_size', -1)
+    if size > 0:
+        raise UserError(
+            f'min_bbox_size={size} counts pixels of the original image, which an ONNX graph does '
+            'not know; set it to 0 in test_cfg.'
+        )
+
+
+def zeros_like_image(width: int, height: int, batch: int = 1) -> Tensor:
+    """Returns black images (batch, 3, height, width), uint8, to trace a graph with."""
+    return torch.zeros(batch, 3, height, width, dtype=torch.uint8)

@@ -1,0 +1,173 @@
+"""From a trained run to an ONNX file that is proved to find the same boxes."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from mmdsym.errors import UserError
+from mmdsym.export import build_plain_detector
+from mmdsym.trained_run import TrainedRun
+from mmdsym.visualization.detections import thresholds_of
+
+from .contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, describe
+from .frames import Frame, read_frames
+from .graph import DetectorGraph, zeros_like_image
+from .parity import Parity, check_parity
+from .runtimes import OnnxRuntime
+from .same_padding import fix_same_padding
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+OPSET = 17
+_FREE_AXES = {INPUT_NAME: {0: 'batch', 2: 'height', 3: 'width'}} | {
+    name: {0: 'batch', 1: 'box'} for name in OUTPUT_NAMES
+}
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """An ONNX file and the proof that it finds the same boxes.
+
+    Attributes:
+        path: The file.
+        parity: What was compared.
+        real: Whether on images of the test set; otherwise on noise.
+        size: Width and height that its input has; ``None`` if it takes any.
+    """
+
+    path: Path
+    parity: Parity
+    real: bool
+    size: tuple[int, int] | None
+
+
+def export_onnx(
+    run: TrainedRun,
+    out: str | Path,
+    which: str = 'teacher',
+    suppress: bool = True,
+    fixed_size: bool = False,
+    force: bool = False,
+    image_count: int = 8,
+) -> OnnxExport:
+    """Writes one network of a run as ONNX file, if ONNX Runtime finds the same boxes in it.
+
+    Args:
+        run: From :func:`mmdsym.trained_run.load_run`.
+        out: Folder to write to; made if missing.
+        which: ``'teacher'`` or ``'student'``; without meaning for a plain detector.
+        suppress: Whether the graph itself suppresses overlapping boxes.
+        fixed_size: Whether the graph takes one image of the first test image's size alone, which
+            some runtimes run faster.
+        force: Whether to replace an earlier export.
+        image_count: Number of test images to compare on.
+
+    Raises:
+        UserError: The file exists, a package is missing, the detector has no ONNX form, or the
+            boxes differ. Nothing is written then.
+    """
+    out = Path(out)
+    path = out / f'{_name(run, which)}{"" if suppress else "_raw"}.onnx'
+    if path.exists() and not force:
+        raise UserError(f"'{path}' exists; add --force to replace it, or choose another --out.")
+    _require_packages()
+    detector = build_plain_detector(run, which)
+    frames, real = read_frames(detector.cfg, image_count)
+    size = _common_size(frames) if fixed_size else None
+    # Another instance: what the comparison relies on is not touched.
+    graph = DetectorGraph(build_plain_detector(run, which), suppress).eval()
+    fix_same_padding(graph.detector, detector.data_preprocessor.pad_size_divisor)
+    origin = f'{run.checkpoint_path.name}, {which if run.is_pair else "detector"}'
+    contract = describe(graph, run.classes, detector.cfg, thresholds_of(run).tolist(), origin)
+    height, width = frames[0].pixels.shape[1:]
+    model = to_onnx(graph, width, height, dynamic=size is None)
+    _add_metadata(model, contract)
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out, prefix='.unfinished_') as folder:
+        draft = Path(folder) / path.name
+        draft.write_bytes(model.SerializeToString())
+        parity = check_parity(detector, OnnxRuntime(draft), frames, contract, size is None)
+        os.replace(draft, path)
+    return OnnxExport(path, parity, real, size)
+
+
+def to_onnx(graph: nn.Module, width: int, height: int, dynamic: bool) -> ModelProto:
+    """Traces a graph.
+
+    Args:
+        graph: A :class:`DetectorGraph` in evaluation mode.
+        width, height: Pixels of the image to trace with; the file's fixed size unless ``dynamic``.
+        dynamic: Whether batch and size stay free.
+
+    Raises:
+        UserError: Something in the network has no ONNX operator.
+    """
+    import onnx
+
+    buffer = io.BytesIO()
+    # The tracer warns of every shape that it meets; whether they matter is seen by comparing.
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
+        warnings.simplefilter('ignore')
+        try:
+            torch.onnx.export(
+                graph,
+                (zeros_like_image(width, height),),
+                buffer,
+                opset_version=OPSET,
+                dynamo=False,
+                input_names=[INPUT_NAME],
+                output_names=list(OUTPUT_NAMES),
+                dynamic_axes=_FREE_AXES if dynamic else None,
+            )
+        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(
+                f'{type(graph.detector).__name__} has a part without an ONNX operator ({reason}); '
+                'deploy it with MMDetection (leave out --onnx and --onnx-raw).'
+            ) from error
+    model = onnx.load_from_string(buffer.getvalue())
+    onnx.checker.check_model(model)
+    return model
+
+
+def _name(run: TrainedRun, which: str) -> str:
+    return f'{run.config_path.stem}_{which}' if run.is_pair else f'{run.config_path.stem}_detector'
+
+
+def _require_packages() -> None:
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f'the package {error.name} is missing; install what deployment needs: pip install '
+            "'mmdsym[deploy]'."
+        ) from error
+
+
+def _common_size(frames: list[Frame]) -> tuple[int, int]:
+    sizes = {(frame.pixels.shape[2], frame.pixels.shape[1]) for frame in frames}
+    if len(sizes) > 1:
+        listed = ', '.join(f'{width}x{height}' for width, height in sorted(sizes))
+        raise UserError(
+            f'the test images have several sizes once resized ({listed}), so that no fixed one '
+            'fits; leave out --fixed-size, or set keep_ratio=False in Resize.'
+        )
+    return sizes.pop()
+
+
+def _add_metadata(model: ModelProto, contract: dict) -> None:
+    entry = model.metadata_props.add()
+    entry.key, entry.value = METADATA_KEY, json.dumps(contract)
