@@ -45,13 +45,13 @@ def build(cfg, **options) -> DSYMDetector:
     return model
 
 
-def sample(boxes=()) -> DetDataSample:
+def sample(boxes=(), size=SIZE) -> DetDataSample:
     data = DetDataSample(
         metainfo=dict(
-            img_shape=(SIZE, SIZE),
-            ori_shape=(SIZE, SIZE),
-            batch_input_shape=(SIZE, SIZE),
-            pad_shape=(SIZE, SIZE),
+            img_shape=(size, size),
+            ori_shape=(size, size),
+            batch_input_shape=(size, size),
+            pad_shape=(size, size),
             scale_factor=(1.0, 1.0),
         )
     )
