@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 from PIL import Image
 
@@ -52,4 +53,6 @@ def _panel(entry: Suggestion, classes: tuple[str, ...]) -> Image.Image:
             found.bboxes.tolist(), found.labels.tolist(), found.scores.tolist(), strict=True
         )
     ]
-    return draw_panel(image, boxes[::-1], f'{entry.rank}. {entry.reason}')
+    # The best box last, so that it lies on top; the table has the reason at full length.
+    reason = re.sub(r' \([^()]*\)', '', entry.reason)
+    return draw_panel(image, boxes[::-1], f'{entry.rank}. {reason}')

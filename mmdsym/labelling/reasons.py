@@ -11,12 +11,13 @@ DETECTOR_CLIP = 'detector_clip'
 NEAR_THRESHOLD = 'near_threshold'
 PARTS = {
     TEACHER_STUDENT: 'teacher and student disagree',
-    DETECTOR_CLIP: 'CLIP does not take it for what the detector does',
-    NEAR_THRESHOLD: 'scores close to the threshold',
+    DETECTOR_CLIP: 'CLIP disagrees',
+    NEAR_THRESHOLD: 'scores near the threshold',
 }
 """Parts of the doubt, and how each is told."""
 
 _HIGH_NOVELTY = 0.8
+_LEAST_DOUBT = 0.1
 _HIGH_SHARE = 0.75
 
 
@@ -38,7 +39,7 @@ def explain(
     """
     told = []
     for name, doubt in sorted(doubts.items(), key=lambda item: -item[1].value):
-        if doubt.value > 0 and doubt.value >= usual[name]:
+        if doubt.value >= max(usual[name], _LEAST_DOUBT):
             of_class = '' if doubt.label is None else f' ({classes[doubt.label]})'
             told.append(f'{PARTS[name]}{of_class}')
     if novelty >= _HIGH_NOVELTY:
