@@ -1,0 +1,1 @@
+"""Comparison of methods: how good they are with how many labels, and what an iteration costs."""
