@@ -3,8 +3,7 @@
 _base_ = [
     '../../_base_/runtime.py',
     '../../_base_/detectors/faster_rcnn_efficientnet_lite0.py',
-    '../../_base_/semi/clip_filter.py',
-    '../../_base_/schedules/stages_cpu.py',
+    '../../_base_/semi/dsym_whole.py',
 ]
 
 data_root = 'data/neu_det/'

@@ -1,0 +1,40 @@
+"""Writes what a benchmark has found so far: table, plot and raw numbers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdsym.diffusion.atomic_file import write_file
+
+from .grid import labels_seen
+from .plot import draw_label_efficiency
+from .run_folder import RunFolder
+from .table import as_csv, as_markdown, summarise
+
+
+def write_results(folders: Sequence[RunFolder], out: Path) -> str | None:
+    """Writes ``results.json``, ``table.md``, ``table.csv`` and ``label_efficiency.png``.
+
+    Args:
+        folders: All runs; those that are finished count.
+        out: Folder to write into.
+
+    Returns:
+        The table; ``None``, and nothing is written, while no run is finished.
+    """
+    results = [folder.result for folder in folders if folder.state == 'finished']
+    if not results:
+        return None
+    rows = summarise(results)
+    notes = labels_seen([folder.run for folder in folders])
+    if len(results) < len(folders):
+        notes.append(f'{len(results)} of {len(folders)} runs are finished.')
+    table = as_markdown(rows) + ''.join(f'\n{note}\n' for note in notes)
+    content = json.dumps({'notes': notes, 'runs': results}, indent=1) + '\n'
+    write_file(out / 'results.json', content.encode())
+    write_file(out / 'table.md', table.encode())
+    write_file(out / 'table.csv', as_csv(rows).encode())
+    write_file(out / 'label_efficiency.png', draw_label_efficiency(rows))
+    return table
