@@ -1,4 +1,4 @@
-"""Writes the teacher (or student) of a run as a plain MMDetection config and checkpoint, or as ONNX.
+"""Writes the teacher (or student) of a run as plain MMDetection config and checkpoint, or as ONNX.
 
 Example:
     python tools/export_detector.py work_dirs/dsym_neu_40pct --out my_detector
@@ -72,11 +72,11 @@ def main() -> None:
 
 def write_onnx(run: TrainedRun, arguments: argparse.Namespace) -> None:
     """Exports the ONNX files that were asked for, and says what was compared."""
-    from mmdsym.deployment.onnx_export import export_onnx
+    from mmdsym.deployment.onnx_export import export_onnx, target_of
 
-    wanted = [
-        inside for inside in (True, False) if (arguments.onnx, arguments.onnx_raw)[not inside]
-    ]
+    wanted = [True] * arguments.onnx + [False] * arguments.onnx_raw
+    for inside in wanted:
+        target_of(run, arguments.out, arguments.which, inside, arguments.force)
     print(f'checkpoint read: {run.checkpoint_path}')
     for inside in wanted:
         exported = export_onnx(

@@ -78,10 +78,7 @@ def export_onnx(
         UserError: The file exists, a package is missing, the detector has no ONNX form, or the
             boxes differ. Nothing is written then.
     """
-    out = Path(out)
-    path = out / f'{_name(run, which)}{"" if suppress else "_raw"}.onnx'
-    if path.exists() and not force:
-        raise UserError(f"'{path}' exists; add --force to replace it, or choose another --out.")
+    path = target_of(run, out, which, suppress, force)
     _require_packages()
     detector = build_plain_detector(run, which)
     frames, real = read_frames(detector.cfg, image_count)
@@ -94,13 +91,28 @@ def export_onnx(
     height, width = frames[0].pixels.shape[1:]
     model = to_onnx(graph, width, height, dynamic=size is None)
     _add_metadata(model, contract)
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix='.unfinished_') as folder:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.unfinished_') as folder:
         draft = Path(folder) / path.name
         draft.write_bytes(model.SerializeToString())
         parity = check_parity(detector, OnnxRuntime(draft), frames, contract, size is None)
         os.replace(draft, path)
     return OnnxExport(path, parity, real, size)
+
+
+def target_of(
+    run: TrainedRun, out: str | Path, which: str, suppress: bool, force: bool = False
+) -> Path:
+    """Returns the file that :func:`export_onnx` will write.
+
+    Raises:
+        UserError: It exists, and nobody said ``force``.
+    """
+    name = f'{run.config_path.stem}_{which if run.is_pair else "detector"}'
+    path = Path(out) / f'{name}{"" if suppress else "_raw"}.onnx'
+    if path.exists() and not force:
+        raise UserError(f"'{path}' exists; add --force to replace it, or choose another --out.")
+    return path
 
 
 def to_onnx(graph: nn.Module, width: int, height: int, dynamic: bool) -> ModelProto:
@@ -140,10 +152,6 @@ def to_onnx(graph: nn.Module, width: int, height: int, dynamic: bool) -> ModelPr
     model = onnx.load_from_string(buffer.getvalue())
     onnx.checker.check_model(model)
     return model
-
-
-def _name(run: TrainedRun, which: str) -> str:
-    return f'{run.config_path.stem}_{which}' if run.is_pair else f'{run.config_path.stem}_detector'
 
 
 def _require_packages() -> None:
