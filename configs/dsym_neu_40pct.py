@@ -1,10 +1,12 @@
-"""DSYM on NEU-DET with 40 % of the labels: ATSS on efficientnet_lite0, on a CPU."""
+"""DSYM on NEU-DET with 40 % of the labels: ATSS on efficientnet_lite0, on a CPU.
+
+The whole of it: the diffusion model and the CLIP model are trained first, where they are missing.
+"""
 
 _base_ = [
     '_base_/runtime.py',
     '_base_/detectors/atss_efficientnet_lite0.py',
-    '_base_/semi/dsym.py',
-    '_base_/schedules/stages_cpu.py',
+    '_base_/semi/dsym_whole.py',
 ]
 
 data_root = 'data/neu_det/'

@@ -11,14 +11,18 @@ from mmdsym.datasets import read_classes
 from mmdsym.errors import UserError
 from mmdsym.stages import StageSchedule
 
-PLACEHOLDERS = ('data_root', 'split', 'image_size')
+PLACEHOLDERS = ('data_root', 'split', 'image_size', 'prompts', 'background_prompts')
 """Top-level settings that strings of the config may contain, or be, in braces."""
+
+OPTIONAL = ('prompts', 'background_prompts')
+"""Those that may be left out: ``None`` then stands for them."""
 
 
 def complete_config(cfg: Config) -> Config:
     """Returns a copy in which data paths, classes and stage names are filled in and checked.
 
-    - ``{data_root}``, ``{split}`` and ``{image_size}`` become the top-level settings of that name;
+    - the :data:`PLACEHOLDERS`, such as ``{data_root}``, become the top-level settings of that name;
+    - the name of a part in braces becomes the folder of its model, see ``mmdsym/pipeline``;
     - every box head, and whatever else says ``num_classes=None``, gets the number of classes of the
       training data (mmdetection #9706);
     - ``begin`` and ``end`` of a scheduler may name a stage: its first, its last iteration.
@@ -29,14 +33,21 @@ def complete_config(cfg: Config) -> Config:
         UserError: A file of the data or a stage does not exist; the message names it and the
             cure, before anything is built.
     """
-    cfg = Config(
-        _fill(cfg._cfg_dict.to_dict(), {name: cfg.get(name) for name in PLACEHOLDERS}),
-        filename=cfg.filename,
-    )
+    cfg = _filled(cfg, {name: cfg.get(name) for name in PLACEHOLDERS})
     _require_data(cfg)
+    if cfg.get('parts'):
+        # Imported late: most configs have none.
+        from mmdsym.pipeline.parts import fix_configs, folders_of_named_parts
+
+        folders = folders_of_named_parts(cfg)
+        cfg = _filled(fix_configs(cfg), folders) if folders else cfg
     _fill_classes(cfg)
     _fill_stage_borders(cfg)
     return cfg
+
+
+def _filled(cfg: Config, settings: dict[str, object]) -> Config:
+    return Config(_fill(cfg._cfg_dict.to_dict(), settings), filename=cfg.filename)
 
 
 def _fill(value: object, settings: dict[str, object]) -> object:
@@ -48,6 +59,8 @@ def _fill(value: object, settings: dict[str, object]) -> object:
         return value
     for name, setting in settings.items():
         place = f'{{{name}}}'
+        if value == place and name in OPTIONAL:
+            return setting
         if place in value:
             if setting is None:
                 raise UserError(

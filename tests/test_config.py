@@ -19,17 +19,17 @@ def test_classes_come_from_the_data(tiny_config):
 
 
 def test_completing_twice_changes_nothing(tiny_config):
-    once = complete_config(tiny_config('dsym_neu_40pct.py'))
+    once = complete_config(tiny_config('baselines/teacher_student_neu_40pct.py'))
     assert complete_config(once).pretty_text == once.pretty_text
 
 
 def test_stage_names_become_iterations(tiny_config):
-    cfg = complete_config(tiny_config('dsym_neu_40pct.py'))
+    cfg = complete_config(tiny_config('baselines/teacher_student_neu_40pct.py'))
     assert cfg.param_scheduler[1].end == cfg.train_cfg.stages.refine.end
 
 
 def test_command_line_sizes_become_tuples(tiny_config):
-    cfg = complete_config(tiny_config('dsym_neu_40pct.py', image_size=[64, 64]))
+    cfg = complete_config(tiny_config('baselines/teacher_student_neu_40pct.py', image_size=[64, 64]))
     steps = cfg.test_dataloader.dataset.pipeline
     assert next(step for step in steps if step.type == 'Resize').scale == (64, 64)
 
@@ -47,11 +47,11 @@ def test_command_line_sizes_become_tuples(tiny_config):
 )
 def test_wrong_settings_are_named(tiny_config, options, message):
     with pytest.raises(UserError, match=message):
-        complete_config(tiny_config('dsym_neu_40pct.py', **options))
+        complete_config(tiny_config('baselines/teacher_student_neu_40pct.py', **options))
 
 
 def test_stated_classes_must_be_those_of_the_data(tiny_config):
-    cfg = complete_config(tiny_config('dsym_neu_40pct.py'))
+    cfg = complete_config(tiny_config('baselines/teacher_student_neu_40pct.py'))
     source = cfg.train_dataloader.dataset.sources.labelled
     source.metainfo = dict(classes=('dent', 'scratch'))
     init_default_scope('mmdet')
@@ -67,7 +67,7 @@ def test_damaged_annotations_are_named(tiny_config, tmp_path, content):
     for name in ('burn_in', 'calibration', 'unlabelled', '../val'):
         (path / f'{name}.json').write_text(content)
     with pytest.raises(UserError, match='burn_in.json'):
-        complete_config(tiny_config('dsym_neu_40pct.py', data_root=f'{tmp_path}/'))
+        complete_config(tiny_config('baselines/teacher_student_neu_40pct.py', data_root=f'{tmp_path}/'))
 
 
 def test_labels_follow_the_order_of_the_file(tiny_data, tmp_path):

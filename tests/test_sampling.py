@@ -101,7 +101,7 @@ def test_sources_must_agree_on_the_classes():
 
 def test_the_same_request_gives_the_same_views(tiny_config):
     init_default_scope('mmdet')
-    cfg = complete_config(tiny_config('dsym_neu_40pct.py'))
+    cfg = complete_config(tiny_config('baselines/teacher_student_neu_40pct.py'))
     data = DATASETS.build(cfg.train_dataloader.dataset)
     made = StagedSampler(data, seed=3)
     made.follow(StageSchedule(cfg.train_cfg.stages))

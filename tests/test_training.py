@@ -35,7 +35,7 @@ def tiny_run(tiny_config, tmp_path):
     """Returns a function that builds a runner of nine iterations."""
 
     def build(work_dir: Path = tmp_path / 'run', **options) -> DSYMRunner:
-        cfg = tiny_config('dsym_neu_40pct.py', **options)
+        cfg = tiny_config('baselines/teacher_student_neu_40pct.py', **options)
         cfg.work_dir = str(work_dir)
         cfg.train_cfg = dict(type='mmdsym.StagedTrainLoop', stages=STAGES, val_interval=100)
         cfg.train_dataloader.update(num_workers=0, persistent_workers=False)

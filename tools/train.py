@@ -1,8 +1,13 @@
-"""Trains a detector from a config, in the manner of MMDetection's tools/train.py."""
+"""Trains a detector from a config, in the manner of MMDetection's tools/train.py.
+
+Where the config declares parts, such as a diffusion model, what is missing of them is made first;
+the networks are tested and exported, and a report is written, as the config says.
+"""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from mmengine.config import Config
@@ -27,6 +32,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--auto-scale-lr', action='store_true', help='scale the learning rate to the batch size'
     )
+    parser.add_argument(
+        '--dry-run',
+        action='store_true',
+        help='say what would be made, reused and trained, and how long it would take; then end',
+    )
     add_run_arguments(parser)
     return parser.parse_args()
 
@@ -35,8 +45,7 @@ def load_config(args: argparse.Namespace) -> Config:
     """Returns the config with what the command line says merged in.
 
     Raises:
-        UserError: The config file is missing, the work folder holds another run, or
-            --auto-scale-lr has nothing to scale by.
+        UserError: The config file is missing, or --auto-scale-lr has nothing to scale by.
     """
     cfg = read_config(args)
     if args.amp:
@@ -49,21 +58,48 @@ def load_config(args: argparse.Namespace) -> Config:
                 'auto_scale_lr = dict(base_batch_size=...).'
             )
         cfg.auto_scale_lr.enable = True
-    if not args.resume and (Path(cfg.work_dir) / 'last_checkpoint').exists():
+    return cfg
+
+
+def train_alone(cfg: Config, resume: str | None) -> None:
+    """Trains a config that needs nothing before and wants nothing after it.
+
+    Raises:
+        UserError: The work folder holds another run.
+    """
+    if not resume and (Path(cfg.work_dir) / 'last_checkpoint').exists():
         raise UserError(
             f'{cfg.work_dir} holds the checkpoints of an earlier run: go on with --resume, name '
             'another --work-dir, or remove it.'
         )
-    if args.resume:
+    if resume:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    return cfg
+        cfg.load_from = None if resume == 'auto' else resume
+    build_runner(cfg).train()
 
 
 @exit_on_user_error
 def main() -> None:
     """Trains."""
-    build_runner(load_config(parse_args())).train()
+    args = parse_args()
+    cfg = load_config(args)
+    # Imported late: it loads what paints and judges defects, which other configs do not need.
+    whole = cfg.get('parts') or cfg.get('after_training') or args.dry_run
+    try:
+        if not whole:
+            train_alone(cfg, args.resume)
+            return
+        from mmdsym.pipeline.whole_run import WholeRun
+
+        run = WholeRun(cfg, args.resume)
+        if args.dry_run:
+            print(run.plan())
+        else:
+            run.execute()
+    except KeyboardInterrupt:
+        how = 'the same command' if whole else 'the same command and --resume'
+        print(f'interrupted: go on with {how}.', file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Hooks, one promise each."""
 
 from .channels_last_hook import ChannelsLastHook
+from .iteration_seed_hook import IterationSeedHook
 from .pseudo_label_monitor_hook import PseudoLabelMonitorHook
 from .stage_hook import StageHook
 from .teacher_update_hook import TeacherUpdateHook
@@ -8,6 +9,7 @@ from .threshold_calibration_hook import ThresholdCalibrationHook
 
 __all__ = [
     'ChannelsLastHook',
+    'IterationSeedHook',
     'PseudoLabelMonitorHook',
     'StageHook',
     'TeacherUpdateHook',

@@ -1,0 +1,107 @@
+"""Trains one part, in a process of its own.
+
+Run as ``python -m mmdsym.pipeline.part_training FOLDER``, where FOLDER holds the completed config
+``part.py``. A process of its own leaves the memory, the random numbers and the threads of the
+detector's training alone. It ends with the process that started it, and holds the lock itself, so
+that no two of them ever train the same part.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from pathlib import Path
+
+from mmengine.config import Config
+
+from mmdsym.errors import exit_on_user_error
+
+from .exports import find_export, is_exported
+from .progress import latest_checkpoint
+
+CONFIG_NAME = 'part.py'
+RECORD_NAME = 'made.json'
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+def faults_of(model_folder: Path, training_folder: Path) -> list[str]:
+    """Names the files of a finished model that are no more what they were when it was made.
+
+    Empty where the training's record is gone: then the name of the folder has to do.
+    """
+    try:
+        record = json.loads((training_folder / RECORD_NAME).read_bytes())['files']
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    found = _digests(model_folder)
+    return [name for name, digest in record.items() if found.get(name) != digest]
+
+
+def train_part(folder: Path) -> None:
+    """Trains, or goes on training, what ``part.py`` in a folder says, unless it is there.
+
+    Raises:
+        UserError: Whatever is wrong with the config or the data.
+    """
+    from mmdsym.command_line import build_runner
+    from mmdsym.diffusion.atomic_file import write_file
+    from mmdsym.diffusion.file_lock import locked
+
+    cfg = Config.fromfile(folder / CONFIG_NAME)
+    export, hook = find_export(cfg)
+    model_folder = Path(hook[export.argument])
+    with locked(folder / '.lock'):
+        checkpoint = latest_checkpoint(folder)
+        faults = faults_of(model_folder, folder)
+        if is_exported(cfg) and not faults:
+            return
+        if faults:
+            print(f'The {export.title} in {model_folder} is damaged ({faults[0]}): made anew.')
+            shutil.rmtree(model_folder, ignore_errors=True)
+            (folder / RECORD_NAME).unlink(missing_ok=True)
+        cfg.resume = checkpoint is not None
+        if checkpoint is not None:
+            cfg.load_from = str(checkpoint)
+        begin = time.monotonic()
+        build_runner(cfg).train()
+        record = dict(files=_digests(model_folder), seconds=round(time.monotonic() - begin, 1))
+        write_file(folder / RECORD_NAME, json.dumps(record, indent=1).encode())
+
+
+def end_with_parent() -> None:
+    """Ends this process as soon as the one that holds the other end of its input is gone."""
+
+    def wait() -> None:
+        # Not by way of sys.stdin: a worker forked meanwhile could never close it.
+        os.read(0, 1)
+        os._exit(INTERRUPTED)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob('*'))
+        if path.is_file()
+    }
+
+
+@exit_on_user_error
+def main() -> None:
+    """Trains the part of the folder that the command line names."""
+    end_with_parent()
+    try:
+        train_part(Path(sys.argv[1]))
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+
+
+if __name__ == '__main__':
+    main()

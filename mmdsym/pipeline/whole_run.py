@@ -1,0 +1,140 @@
+"""One command from data to report: makes what is missing, reuses what is there."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import get_rank, init_dist, is_distributed
+
+from mmdsym.command_line import build_runner
+from mmdsym.config import complete_config
+from mmdsym.diffusion.first_rank import from_first_rank
+
+from .after_training import Finishing, parse_after_training
+from .part_making import PartState, make_part, state_of
+from .parts import Part, declared_parts
+from .plan import as_table, make_plan
+from .progress import iterations_done, latest_checkpoint
+from .work_folder import claim, in_short, open_record, refuse_unknown
+
+
+class WholeRun:
+    """All steps of a config, each done once.
+
+    Interrupted anywhere and started again, it goes on where it was: parts are keyed by what
+    determines them, trainings resume from their latest checkpoint, later steps are noted in the
+    work folder.
+
+    Args:
+        cfg: The config with its work folder, not yet completed.
+        resume: ``None``; ``'auto'`` to go on in a work folder although its settings differ; or the
+            checkpoint to go on from.
+
+    Raises:
+        UserError: Something in the config or the data is wrong, or the work folder holds the
+            checkpoints of another run.
+    """
+
+    def __init__(self, cfg: Config, resume: str | None = None) -> None:
+        if resume is None:
+            # Before all else, since it needs no data.
+            refuse_unknown(Path(cfg.work_dir))
+        self.cfg = complete_config(cfg)
+        self.resume = resume
+        self.work_dir = Path(self.cfg.work_dir)
+        self.wanted = parse_after_training(self.cfg)
+        self.parts = declared_parts(self.cfg)
+        self.record, self._changed = open_record(self.cfg, insists=resume is not None)
+        self._steps = len(self.parts) + 1 + len(self.wanted.steps)
+        self._step = 0
+
+    def plan(self) -> str:
+        """Returns the steps with their states and durations as a table; writes nothing."""
+        return as_table(make_plan(self.cfg, self.record))
+
+    def execute(self) -> None:
+        """Does all steps; every rank of a distributed training must call it.
+
+        Raises:
+            UserError: A step failed for a reason that the user can remove.
+        """
+        if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
+            dist = (self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
+            init_dist(self.cfg.launcher, **dist)
+        # Open until the end of the process, so that it stays locked.
+        self._claimed = claim(self.work_dir) if get_rank() == 0 else None
+        if self._changed:
+            self._tell(f'goes on although these settings differ: {in_short(self._changed)}')
+        for part in self.parts:
+            self._make(part)
+        self._train()
+        finishing = Finishing(self.cfg, self.record)
+        for step in self.wanted.steps:
+            self._finish(finishing, step)
+        self._tell_end(finishing)
+
+    def _make(self, part: Part) -> None:
+        self._step += 1
+        state = from_first_rank(lambda: state_of(part))
+        if state.there:
+            self._tell(f'{part.title}: found in {part.folder}')
+            return
+        self._tell(f'{part.title}: {_intention(part, state)}')
+        from_first_rank(lambda: make_part(part))
+
+    def _train(self) -> None:
+        self._step += 1
+        total, done = _length(self.cfg), iterations_done(self.work_dir)
+        asked_for = self.resume not in (None, 'auto')
+        if total is not None and done >= total and not asked_for:
+            self._tell(f'training: found, {done} iterations, {latest_checkpoint(self.work_dir)}')
+            return
+        checkpoint = self.resume if asked_for else latest_checkpoint(self.work_dir)
+        if checkpoint is None:
+            self._tell(f'training: begins in {self.work_dir}')
+        else:
+            self.cfg.resume, self.cfg.load_from = True, str(checkpoint)
+            self._tell(f'training: goes on from {checkpoint}')
+        from_first_rank(lambda: self.record.write(self.work_dir))
+        build_runner(self.cfg).train()
+        # The networks and workers of the training are of no more use.
+        gc.collect()
+
+    def _finish(self, finishing: Finishing, step: str) -> None:
+        self._step += 1
+        if finishing.is_done(step):
+            self._tell(f'{step}: found in {finishing.where(step)}')
+            return
+        self._tell(f'{step}: begins')
+        for line in finishing.do(step):
+            self._tell(f'{step}: {line}')
+
+    def _tell_end(self, finishing: Finishing) -> None:
+        where = [f'checkpoint {latest_checkpoint(self.work_dir)}']
+        where += [
+            f'{step} {finishing.where(step)}'
+            for step in self.wanted.steps
+            if finishing.is_done(step)
+        ]
+        self._tell(f'everything is done; {"; ".join(where)}')
+
+    def _tell(self, line: str) -> None:
+        if get_rank() == 0:
+            print(f'[{self._step}/{self._steps}] {line}.', flush=True)
+
+
+def _intention(part: Part, state: PartState) -> str:
+    if state.faults:
+        return f'{part.folder} is damaged ({state.faults[0]}), so that it is made anew'
+    if state.iteration:
+        return f'training goes on at iteration {state.iteration} of {part.max_iters}'
+    return f'is trained, {part.max_iters} iterations, into {part.folder}'
+
+
+def _length(cfg: Config) -> int | None:
+    stages = (cfg.get('train_cfg') or {}).get('stages')
+    if stages:
+        return max(stage['end'] for stage in stages.values())
+    return (cfg.get('train_cfg') or {}).get('max_iters')
