@@ -9,3 +9,6 @@ _base_ = 'dsym_neu_40pct.py'
 data_root = 'data/my_parts/'
 split = '100pct_seed0'
 image_size = (320, 320)
+
+# Sentences for CLIP, where a class name says little: {'class name': ['a thin bright line', ...]}.
+prompts = dict()

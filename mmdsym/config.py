@@ -15,7 +15,7 @@ PLACEHOLDERS = ('data_root', 'split', 'image_size', 'prompts', 'background_promp
 """Top-level settings that strings of the config may contain, or be, in braces."""
 
 OPTIONAL = ('prompts', 'background_prompts')
-"""Those that may be left out: ``None`` then stands for them."""
+"""Those that may be left out or empty: ``None`` then stands for them."""
 
 
 def complete_config(cfg: Config) -> Config:
@@ -60,7 +60,7 @@ def _fill(value: object, settings: dict[str, object]) -> object:
     for name, setting in settings.items():
         place = f'{{{name}}}'
         if value == place and name in OPTIONAL:
-            return setting
+            return setting or None
         if place in value:
             if setting is None:
                 raise UserError(

@@ -170,7 +170,10 @@ def _training_config(declaration: Mapping, cfg: Config) -> Config:
 
     config = Config.fromfile(find_part_config(declaration['config'], cfg.filename))
     shared = {name: cfg[name] for name in ('data_root', 'split') if cfg.get(name) is not None}
-    config.merge_from_dict({**shared, **dict(declaration.get('options') or {})})
+    options = dict(declaration.get('options') or {})
+    # None leaves what the part's own config says.
+    stated = {name: value for name, value in options.items() if value is not None}
+    config.merge_from_dict({**shared, **stated})
     config = complete_config(config)
     checkpoints = config.setdefault('default_hooks', {}).setdefault('checkpoint', {})
     # With one alone, a process killed while it writes the next leaves none.

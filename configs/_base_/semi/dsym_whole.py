@@ -10,7 +10,7 @@ _base_ = ['clip_filter.py', '../datasets/synthetic.py', '../schedules/stages_cpu
 
 # What CLIP is told about each class, {'scratch': ['a thin bright scratch', ...], ...}, and about a
 # normal surface; by default sentences are made of the class names.
-prompts = None
+prompts = dict()
 background_prompts = None
 
 parts = dict(

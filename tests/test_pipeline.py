@@ -1,0 +1,297 @@
+"""Planning of a whole run: keys, reuse and refusal, without any training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from whole_run_data import write_configs
+
+from mmdsym.config import complete_config
+from mmdsym.errors import UserError
+from mmdsym.pipeline import after_training
+from mmdsym.pipeline.after_training import Finishing, parse_after_training
+from mmdsym.pipeline.part_making import make_part, state_of
+from mmdsym.pipeline.part_training import faults_of
+from mmdsym.pipeline.parts import declared_parts
+from mmdsym.pipeline.progress import iterations_done, seconds_per_iteration
+from mmdsym.pipeline.run_record import RunRecord
+from mmdsym.pipeline.whole_run import WholeRun
+from mmdsym.pipeline.work_folder import claim
+
+
+@pytest.fixture
+def leaf(tiny_data, tmp_path) -> Path:
+    return write_configs(tmp_path, tiny_data)
+
+
+def load(leaf: Path, **options) -> Config:
+    cfg = Config.fromfile(leaf)
+    cfg.work_dir = str(leaf.parent / 'run')
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def keys(leaf: Path, **options) -> dict[str, str]:
+    return {part.name: part.key for part in declared_parts(complete_config(load(leaf, **options)))}
+
+
+def files_below(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob('*')}
+
+
+def burn_in(leaf: Path) -> Path:
+    return leaf.parent / 'data/annotations/40pct_seed0/burn_in.json'
+
+
+def edit(path: Path, change) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_part_names_become_folders_with_keys(leaf):
+    cfg = complete_config(load(leaf))
+    source = cfg.train_dataloader.dataset.sources.synthetic
+    found = keys(leaf)
+    assert (
+        source.synthesiser.weights
+        == f'{leaf.parent}/data/diffusion/40pct_seed0-' + (found['diffusion'])
+    )
+    assert source.accept.scorer.weights.endswith(f'/clip/40pct_seed0-{found["clip"]}')
+    scorer = next(hook.scorer for hook in cfg.custom_hooks if 'scorer' in hook)
+    assert scorer.weights == source.accept.scorer.weights
+    again = complete_config(cfg)
+    assert again.pretty_text == cfg.pretty_text
+    assert [part.key for part in declared_parts(again)] == list(found.values())
+
+
+def test_keys_stay_where_nothing_that_matters_changes(leaf, tmp_path, tiny_data):
+    before = keys(leaf)
+    content = json.loads(burn_in(leaf).read_text())
+    burn_in(leaf).write_text(json.dumps({**content, 'info': {'year': 2026}}, indent=3))
+    edit(leaf.parent / 'data/annotations/val.json', lambda c: c['annotations'].clear())
+    text = (leaf.parent / 'tiny_diffusion.py').read_text()
+    (leaf.parent / 'tiny_diffusion.py').write_text(text + "log_level = 'ERROR'\n")
+    changed = {'train_dataloader.num_workers': 3, 'randomness.seed': 7}
+    assert keys(leaf, **changed) == before
+    # The same data and configs elsewhere.
+    assert keys(write_configs(tmp_path / 'elsewhere', tiny_data)) == before
+
+
+def move_box(content: dict) -> None:
+    content['annotations'][0]['bbox'][0] += 1
+
+
+def rename_class(content: dict) -> None:
+    content['categories'][0]['name'] = 'scratch'
+
+
+@pytest.mark.parametrize('change', [move_box, rename_class])
+def test_a_changed_label_gives_other_keys(leaf, change):
+    before = keys(leaf)
+    names = ('burn_in', 'calibration', 'labelled', 'unlabelled')
+    for path in [burn_in(leaf).with_name(f'{name}.json') for name in names]:
+        content = json.loads(path.read_text())
+        if content['annotations']:
+            edit(path, change)
+    after = keys(leaf)
+    assert all(after[name] != before[name] for name in before)
+
+
+def test_a_changed_image_or_part_config_gives_another_key(leaf):
+    before = keys(leaf)
+    image = (
+        leaf.parent
+        / 'data/images'
+        / json.loads(burn_in(leaf).read_text())['images'][0]['file_name']
+    )
+    content = image.read_bytes()
+    image.write_bytes(content + b'x')
+    assert all(keys(leaf)[name] != before[name] for name in before)
+    image.write_bytes(content)
+    path = leaf.parent / 'tiny_diffusion.py'
+    path.write_text(path.read_text().replace('max_iters=4', 'max_iters=5'))
+    after = keys(leaf)
+    assert after['diffusion'] != before['diffusion'] and after['clip'] == before['clip']
+
+
+def test_prompts_of_the_user_reach_the_clip_part_alone(leaf):
+    before = keys(leaf)
+    prompts = dict(dent=['a round dent'], spot=['a dark spot'])
+    cfg = complete_config(load(leaf, prompts=prompts))
+    clip = next(part for part in declared_parts(cfg) if part.name == 'clip')
+    assert clip.config.model.prompts == prompts
+    assert clip.key != before['clip']
+    assert keys(leaf, prompts=prompts)['diffusion'] == before['diffusion']
+
+
+def test_a_folder_of_the_user_is_taken_as_it_is(leaf):
+    cfg = complete_config(load(leaf, **{'parts.diffusion': 'some/model'}))
+    assert cfg.train_dataloader.dataset.sources.synthetic.synthesiser.weights == 'some/model'
+    assert [part.name for part in declared_parts(cfg)] == ['clip']
+
+
+def test_a_part_that_nothing_uses_is_not_trained(leaf):
+    cfg = load(leaf)
+    cfg.train_dataloader.dataset.sources.synthetic = None
+    cfg.synthetic_source = None
+    assert [part.name for part in declared_parts(complete_config(cfg))] == ['clip']
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'parts.clip.config': 'nothing.py'}, 'there is no config nothing.py for a part'),
+        ({'parts.clip.cofnig': 'x'}, "part clip has an unknown 'cofnig'"),
+        ({'parts.clip.folder': None}, 'part clip has no folder'),
+        ({'parts.clip': 3}, 'part clip is 3'),
+        ({'parts.clip.config': 'tiny.py'}, 'trains nothing that a part could be|no config'),
+        ({'after_training.tset': True}, "after_training has an unknown 'tset'"),
+        ({'after_training.export': 'detector'}, "names a network 'detector'"),
+        ({'split': '30pct_seed0'}, '30pct_seed0/.*does not exist'),
+    ],
+)
+def test_wrong_declarations_are_named(leaf, options, message):
+    if options.get('parts.clip.config') == 'tiny.py':
+        (leaf.parent / 'plain.py').write_text(
+            'model = dict()\ntrain_cfg = dict(max_iters=1)\ncustom_hooks = []\n'
+        )
+        options = {'parts.clip.config': 'plain.py', 'parts.clip.options': {}}
+    with pytest.raises(UserError, match=message):
+        WholeRun(load(leaf, **options))
+
+
+def test_a_plan_names_steps_states_and_times_and_writes_nothing(leaf):
+    before = files_below(leaf.parent)
+    table = WholeRun(load(leaf)).plan()
+    assert files_below(leaf.parent) == before
+    for step in ('diffusion model', 'CLIP model', 'synthetic images', 'stage joint', 'report'):
+        row = next(line for line in table.splitlines() if f'| {step}' in line)
+        assert 'missing' in row
+    assert 'rough, from the config' in table and 'Time left in all' in table
+
+
+def test_a_plan_goes_by_what_was_measured(leaf):
+    cfg = complete_config(load(leaf))
+    part = declared_parts(cfg)[0]
+    log = part.training_folder / '20260101/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    lines = [json.dumps(dict(loss=1, time=300.0, step=step)) for step in (1, 2)]
+    log.write_text('\n'.join([*lines, '{"loss": 1, "ti']))
+    assert seconds_per_iteration(part.training_folder) == 300
+    torch.save({}, part.training_folder / 'iter_2.pth')
+    assert iterations_done(part.training_folder) == 2
+    row = next(line for line in WholeRun(load(leaf)).plan().splitlines() if '| diffusion' in line)
+    assert 'unfinished (2 of 4)' in row and '10 min' in row and 'measured in' in row
+
+
+def test_a_finished_part_is_found_and_a_damaged_one_noticed(leaf):
+    part = declared_parts(complete_config(load(leaf)))[0]
+    assert state_of(part).word == 'missing'
+    part.folder.mkdir(parents=True)
+    (part.folder / 'mmdsym.json').write_text('{}')
+    assert state_of(part).word == 'there', 'its name says what it is'
+    part.training_folder.mkdir()
+    record = part.training_folder / 'made.json'
+    record.write_text(json.dumps(dict(files={'mmdsym.json': 'of another content'})))
+    assert faults_of(part.folder, part.training_folder) == ['mmdsym.json']
+    assert state_of(part).word == 'damaged'
+
+
+def test_a_part_that_cannot_be_trained_is_told(leaf, monkeypatch):
+    part = declared_parts(complete_config(load(leaf)))[0]
+    monkeypatch.setattr('mmdsym.pipeline.part_making._run', lambda folder: 2)
+    with pytest.raises(UserError, match='diffusion model could not be trained.*same command'):
+        make_part(part)
+    monkeypatch.setattr('mmdsym.pipeline.part_making._run', lambda folder: 130)
+    with pytest.raises(KeyboardInterrupt):
+        make_part(part)
+
+
+@pytest.fixture
+def begun(leaf) -> Path:
+    """A work folder with a checkpoint and the record of a run."""
+    run = WholeRun(load(leaf))
+    run.work_dir.mkdir()
+    torch.save({}, run.work_dir / 'iter_3.pth')
+    run.record.write(run.work_dir)
+    return leaf
+
+
+def test_the_same_settings_go_on(begun):
+    WholeRun(load(begun))
+    WholeRun(load(begun, **{'train_dataloader.num_workers': 2, 'default_hooks.logger.interval': 9}))
+
+
+@pytest.mark.parametrize(
+    ('options', 'name'),
+    [
+        ({'optim_wrapper.optimizer.lr': 0.5}, 'optim_wrapper.optimizer.lr'),
+        ({'train_cfg.stages.refine.end': 9}, 'train_cfg.stages.refine.end'),
+        ({'randomness.seed': 1}, 'randomness.seed'),
+        ({'image_size': (96, 96)}, 'train_dataloader'),
+    ],
+)
+def test_other_settings_are_refused_unless_the_user_insists(begun, options, name):
+    before = files_below(begun.parent)
+    with pytest.raises(UserError, match=f'other settings or data .*{name}.*--resume'):
+        WholeRun(load(begun, **options))
+    assert files_below(begun.parent) == before
+    WholeRun(load(begun, **options), resume='auto')
+
+
+def test_changed_labels_are_refused(begun):
+    edit(burn_in(begun), move_box)
+    with pytest.raises(UserError, match=r'labelled\.ann_file'):
+        WholeRun(load(begun))
+
+
+def test_checkpoints_of_an_unknown_run_are_refused(begun):
+    (begun.parent / 'run/run.json').unlink()
+    with pytest.raises(UserError, match='of which nothing more is known'):
+        WholeRun(load(begun))
+    (begun.parent / 'run/run.json').write_text('{"settings"')
+    with pytest.raises(UserError, match='run.json is damaged'):
+        WholeRun(load(begun))
+
+
+def test_two_processes_never_share_a_work_folder(tmp_path):
+    first = claim(tmp_path / 'run')
+    with pytest.raises(UserError, match='another process trains in'):
+        claim(tmp_path / 'run')
+    first.close()
+    claim(tmp_path / 'run').close()
+
+
+def test_a_report_that_fails_does_not_take_the_run_with_it(begun, monkeypatch):
+    cfg = complete_config(load(begun))
+    finishing = Finishing(cfg, RunRecord({}))
+
+    def fail(name):
+        raise ZeroDivisionError('no boxes')
+
+    monkeypatch.setattr(after_training.importlib, 'import_module', fail)
+    (line,) = finishing.do('report')
+    assert 'ZeroDivisionError: no boxes' in line and 'the same command tries again' in line
+    assert not finishing.is_done('report')
+
+
+def test_results_belong_to_their_checkpoint(begun):
+    cfg = complete_config(load(begun))
+    record = RunRecord({})
+    result = begun.parent / 'run/results.json'
+    result.write_text('{}')
+    on = Finishing(cfg, record)._on('test')
+    record.steps['test'] = dict(on=on, files=[str(result)])
+    assert Finishing(cfg, record).is_done('test')
+    torch.save({'other': 1}, begun.parent / 'run/iter_3.pth')
+    assert not Finishing(cfg, record).is_done('test')
+
+
+def test_nothing_after_training_is_wanted_where_nothing_is_said(tiny_config):
+    cfg = tiny_config('baselines/supervised_neu_40pct.py')
+    assert parse_after_training(cfg).steps == ()
