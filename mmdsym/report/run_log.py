@@ -53,7 +53,7 @@ def read_run_log(work_dir: Path) -> RunLog:
     """Reads ``<timestamp>/vis_data/*.json`` of a work directory.
 
     A resumed run starts at an iteration that the run before it may have passed already: from its
-    first entry on, the later log counts alone.
+    first loss on, the later log counts alone.
 
     Args:
         work_dir: Where a run left its logs; may hold none.
@@ -65,7 +65,8 @@ def read_run_log(work_dir: Path) -> RunLog:
         if not new:
             continue
         starts.append(folder.parent.name)
-        first = min(min(values) for values in new.values())
+        # Thresholds are calibrated before the iteration that they are logged for.
+        first = min(new.get('loss') or min(new.values(), key=min))
         for name in list(series):
             series[name] = {step: v for step, v in series[name].items() if step < first}
         for name, values in new.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import unicodedata
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from mmdsym.stages import Stage
 
@@ -31,6 +33,7 @@ _RC = {
     'axes.titlesize': 10,
     'axes.grid': True,
     'axes.axisbelow': True,
+    'axes.prop_cycle': cycler(color=[MAIN, SECOND, THIRD, '#CC79A7', '#56B4E9', '#E69F00']),
     'axes.spines.right': False,
     'axes.spines.top': False,
     'grid.color': '#DDDDDD',
@@ -80,7 +83,10 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
 def as_png(figure: Figure) -> bytes:
     """Returns a figure as a file that depends on nothing but its content."""
     stream = io.BytesIO()
-    figure.savefig(stream, format='png', dpi=_DPI, metadata={'Software': None})
+    with warnings.catch_warnings():
+        # Where no font has a letter, an empty box stands for it; tables have the name as it is.
+        warnings.filterwarnings('ignore', message='Glyph .* missing')
+        figure.savefig(stream, format='png', dpi=_DPI, metadata={'Software': None})
     return stream.getvalue()
 
 
@@ -94,14 +100,15 @@ def mark_stages(axes: Axes, stages: Sequence[Stage], last_step: int, names: bool
         names: Whether to write the names.
     """
     begun = [stage for stage in stages if stage.begin < last_step]
-    axes.set_xlim(0, max(1, last_step))
+    # A little more, so that the last marker is whole.
+    axes.set_xlim(0, 1.015 * max(1, last_step))
     crowded = any(
         min(stage.end, last_step) - stage.begin < 0.012 * len(stage.name) * last_step
         for stage in begun
     )
     for stage in begun:
         if stage.begin:
-            axes.axvline(stage.begin, color=QUIET, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axvline(stage.begin, color='#999999', linewidth=1.1, linestyle=':')
         if names:
             axes.annotate(
                 f'{short_name(stage.name)}',

@@ -24,8 +24,7 @@ _WARNING = re.compile(r'^\d{4}/\d\d/\d\d \S+ - mmengine - (?:WARNING|ERROR) - (.
 # What MMEngine says of every run, and of every frozen weight; nobody need act on it.
 _NOISE = re.compile(
     r'is skipped since its requires_grad|The prefix is not set|Failed to search registry'
-    r'|"FileClient" will be deprecated|has a same parameter|Exporting|init_weights of'
-    r'|is a duplicate\.'
+    r'|"FileClient" will be deprecated|"HardDiskBackend" is the alias|is a duplicate\.'
 )
 _HEAD_LINES = 200
 

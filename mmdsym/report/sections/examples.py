@@ -53,7 +53,8 @@ def best_and_worst(material: Material) -> tuple[list[int], list[int]]:
 def _picture(material: Material, name: str, images: Sequence[int]) -> Picture:
     entries = [_panels(material, image) for image in images]
     values = [material.matches.f1(image) for image in images]
-    title = f'{name}: F1 {min(values):.2f} to {max(values):.2f}'
+    low, high = f'{min(values):.2f}', f'{max(values):.2f}'
+    title = f'{name}: F1 {low}' if low == high else f'{name}: F1 {low} to {high}'
     sheet = compose_sheet(entries, title, columns=_COLUMNS)
     return Picture.of_photographs(f'detections_{name}', f'The {name} images.', sheet)
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from mmdsym.report.material import Material
 from mmdsym.report.parts import Picture, Section, Table, absent
-from mmdsym.report.style import QUIET, SECOND, THIRD, mark_stages, small_multiples
+from mmdsym.report.style import MAIN, QUIET, SECOND, THIRD, mark_stages, small_multiples
 
 _NO_TEACHER = 'The run trains a plain detector on labels alone, so it has no pseudo-labels.'
 _FATES = {'kept': (THIRD, '-'), 'uncertain': (SECOND, '--'), 'dropped': (QUIET, ':')}
@@ -36,8 +36,8 @@ def pseudo_label_section(material: Material) -> Section:
     kept = Picture(
         'pseudo_labels_kept',
         'Boxes taken for defects, per unlabelled image. They should be of the order of the '
-        'labelled boxes per image (dashed grey); far below, the class learns nothing from '
-        'unlabelled images.',
+        'labelled boxes per image (blue); far below, the class learns nothing from unlabelled '
+        'images. Dotted lines are stage borders.',
         _draw_fates(material, ('kept',), density),
     )
     others = Picture(
@@ -64,9 +64,13 @@ def threshold_section(material: Material) -> Section:
     def draw(axes: Axes, label: int) -> None:
         for text, (side, colour, line) in sides.items():
             values = log.of(f'threshold/{side}_{classes[label]}')
+            steps = list(values)
             heights = [min(value, 1.0) for value in values.values()]
+            if steps:  # the last one stays in force
+                steps.append(material.last_step)
+                heights.append(heights[-1])
             style = dict(color=colour, linestyle=line, marker='.', label=text)
-            axes.plot(list(values), heights, drawstyle='steps-post', **style)
+            axes.plot(steps, heights, drawstyle='steps-post', **style)
         axes.set_ylim(-0.02, 1.04)
         mark_stages(axes, material.stages, material.last_step, names=False)
 
@@ -131,7 +135,7 @@ def _draw_fates(material: Material, fates: tuple[str, ...], density: Mapping[str
             style = dict(color=colour, linestyle=line, marker='.', label=fate)
             axes.plot(list(values), list(values.values()), **style)
         if classes[label] in density:
-            style = dict(color=QUIET, linestyle='--', linewidth=1.2, label='labelled')
+            style = dict(color=MAIN, linestyle='-.', linewidth=1.2, label='labelled')
             axes.axhline(density[classes[label]], **style)
         axes.set_ylim(bottom=0)
         mark_stages(axes, material.stages, material.last_step, names=False)
