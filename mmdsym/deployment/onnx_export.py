@@ -10,7 +10,7 @@ import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -45,12 +45,14 @@ class OnnxExport:
         parity: What was compared.
         real: Whether on images of the test set; otherwise on noise.
         size: Width and height that its input has; ``None`` if it takes any.
+        contract: What the file says of itself.
     """
 
     path: Path
     parity: Parity
     real: bool
     size: tuple[int, int] | None
+    contract: dict[str, Any]
 
 
 def export_onnx(
@@ -97,7 +99,7 @@ def export_onnx(
         draft.write_bytes(model.SerializeToString())
         parity = check_parity(detector, OnnxRuntime(draft), frames, contract, size is None)
         os.replace(draft, path)
-    return OnnxExport(path, parity, real, size)
+    return OnnxExport(path, parity, real, size, contract)
 
 
 def target_of(

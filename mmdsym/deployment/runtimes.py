@@ -23,6 +23,8 @@ class OnnxRuntime:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # Threads that wait busily for the next image would take cores from whatever runs then.
+        options.add_session_config_entry('session.force_spinning_stop', '1')
         self._session = onnxruntime.InferenceSession(
             str(path), options, providers=['CPUExecutionProvider']
         )
