@@ -178,18 +178,23 @@ def test_new_labels_come_into_a_new_data_set(prepare, old, tmp_path, kind):
 def test_other_labels_of_people_are_a_conflict(prepare, old, tmp_path, prefer):
     train, val = (sorted(labels(old, part))[0] for part in ('train', 'val'))
     before = {**labels(old, 'train'), **labels(old, 'val')}
-    images = [(train, [('crack', OTHER)]), (val, []), ('unlabelled/new0.png', [('dent', BOX)])]
+    label = before[train][0][0]
+    other = next(name for name in CLASSES if name != label)
+    images = [(train, [(other, OTHER)]), (val, []), ('unlabelled/new0.png', [('dent', BOX)])]
     export = coco(tmp_path / 'export.json', images)
     status, told = prepare(export, '--merge', old, '--name', 'new')
     assert status == 2 and not (tmp_path / 'data/new').exists()
     assert '2 images have other labels already' in told
     lines = told.splitlines()
+    moved = coco(tmp_path / 'moved.json', [(train, [(label, OTHER)])])
+    told = prepare(moved, '--merge', old, '--name', 'new')[1]
+    assert f'  {train}: 1 {label} before and now, at other places' in told.splitlines()
     assert f'  {val}: 1 {before[val][0][0]} before, no box now' in lines
-    assert f'  {train}: 1 {before[train][0][0]} before, 1 crack now' in lines
+    assert f'  {train}: 1 {label} before, 1 {other} now' in lines
     status, told = prepare(export, '--merge', old, '--name', 'new', '--prefer', prefer)
     assert status == 0 and f'labels of {train}: 1' in told
     found = {**labels(tmp_path / 'data/new', 'train'), **labels(tmp_path / 'data/new', 'val')}
-    after = before if prefer == 'old' else {train: [('crack', 10, 6, 20, 14)], val: []}
+    after = before if prefer == 'old' else {train: [(other, 10, 6, 20, 14)], val: []}
     assert found[train] == after[train] and found[val] == after[val]
     assert found['unlabelled/new0.png']
     source = origins(tmp_path / 'data/new')

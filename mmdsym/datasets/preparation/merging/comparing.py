@@ -26,8 +26,13 @@ def same_boxes(first: Sequence[Box], second: Sequence[Box]) -> bool:
     return True
 
 
-def describe_boxes(boxes: Sequence[Box]) -> str:
-    """The boxes in a few words, such as `2 dent, 1 crack`."""
+def describe_change(before: Sequence[Box], now: Sequence[Box]) -> str:
+    """The difference in a few words, such as `2 dent, 1 crack before, 1 dent now`."""
+    old, new = _count(before), _count(now)
+    return f'{old} before, {new} now' if old != new else f'{old} before and now, at other places'
+
+
+def _count(boxes: Sequence[Box]) -> str:
     counts = Counter(box.label for box in boxes)
     return ', '.join(f'{count} {label}' for label, count in sorted(counts.items())) or 'no box'
 

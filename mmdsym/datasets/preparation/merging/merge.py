@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mmdsym.datasets.preparation.mending import MAX_LINES
-from mmdsym.datasets.preparation.merging.comparing import describe_boxes, same_boxes
+from mmdsym.datasets.preparation.merging.comparing import describe_change, same_boxes
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage
 from mmdsym.errors import UserError
 
@@ -72,7 +72,7 @@ def merge_labels(
     """
     known = {image.name: image for image in source.images}
     conflicts = {
-        name: f'{describe_boxes(known[name].boxes)} before, {describe_boxes(new)} now'
+        name: describe_change(known[name].boxes, new)
         for name, new in sorted(boxes.items())
         if name in known and not same_boxes(known[name].boxes, new)
     }
