@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -347,6 +348,11 @@ def test_the_old_data_set_cannot_be_the_target(prepare, old, tmp_path):
     assert status == 2 and 'stays as it is' in told
     status, told = prepare(export, '--merge', tmp_path, '--name', 'new')
     assert status == 2 and 'is no prepared data set' in told
+    shutil.copytree(old, tmp_path / 'spoilt')
+    for text in ('{', '[]', '{"images": [{}], "annotations": [], "categories": []}'):
+        write(tmp_path / 'spoilt/annotations/train.json', text)
+        status, told = prepare(export, '--merge', tmp_path / 'spoilt', '--name', 'new')
+        assert status == 2 and 'damaged' in told and 'prepare that data set again' in told
     status, told = prepare(export, '--merge', old, '--name', 'new', '--classes', 'dent')
     assert status == 2 and '--classes leaves out crack' in told
     status, told = prepare(tmp_path / 'source', '--name', 'new', '--prefer', 'new')

@@ -36,6 +36,18 @@ def read_prepared(root: Path) -> PreparedData:
     Raises:
         UserError: When the folder holds no prepared data set, or a file of it is damaged.
     """
+    try:
+        return _read(root)
+    except (LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f'the annotations in {root} are damaged ({error!r}); prepare that data set again before '
+            'merging into it'
+        ) from error
+
+
+def _read(root: Path) -> PreparedData:
     if not (root / 'annotations' / 'train.json').is_file():
         raise UserError(
             f'--merge {root} is no prepared data set (it has no annotations/train.json); name a '
@@ -66,11 +78,8 @@ def read_prepared(root: Path) -> PreparedData:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
-        for key in ('categories', 'images', 'annotations'):
-            content[key][:0]
-        return content
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise UserError(
             f'{path} is damaged ({error!r}); prepare that data set again before merging into it'
         ) from error
