@@ -42,8 +42,8 @@ def read_prepared(root: Path) -> PreparedData:
         if isinstance(error, UserError):
             raise
         raise UserError(
-            f'the annotations in {root} are damaged ({error!r}); prepare that data set again before '
-            'merging into it'
+            f'the annotations in {root} are damaged ({error!r}); prepare that data set again '
+            'before merging into it'
         ) from error
 
 
