@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -19,6 +20,7 @@ from mmengine.config import Config
 from mmengine.registry import RUNNERS, DefaultScope, init_default_scope
 from PIL import Image
 
+from mmdsym.clip.filter_counts import FilterCounts
 from mmdsym.errors import UserError
 from mmdsym.registry import DATASETS
 from mmdsym.report import material as material_module
@@ -491,6 +493,68 @@ def test_tensorboard_gets_every_scalar(runs):
     tags = set(accumulator.Tags()['scalars'])
     assert {'teacher/coco/bbox_mAP_50', 'pseudo_boxes/kept'} <= tags
     assert sum(tag.startswith('threshold/keep_') for tag in tags) == len(ODD_NAMES)
+
+
+def test_weights_and_biases_takes_every_scalar(pair_config, tmp_path, monkeypatch):
+    """Skipped where wandb is not installed: it is no part of the environment."""
+    pytest.importorskip('wandb')
+    monkeypatch.setenv('WANDB_SILENT', 'true')
+    backend = dict(type='WandbVisBackend', init_kwargs=dict(project='defects', mode='offline'))
+    backends = [dict(type='LocalVisBackend'), backend]
+    train(pair_config, tmp_path / 'run', **{'visualizer.vis_backends': backends})
+    written = next(tmp_path.rglob('*.wandb')).read_bytes()
+    for name in ('teacher/coco/bbox_mAP_50', 'pseudo_boxes/kept', 'unsup_loss_cls'):
+        assert name.encode() in written
+
+
+def test_the_clip_filter_has_its_section(pair):
+    config = pair / 'teacher_student.py'
+    hook = "custom_hooks = [dict(type='mmdsym.CLIPPseudoLabelFilterHook')]\n"
+    config.write_text(config.read_text() + hook)
+    assert 'logged no boxes' in Page(write_report(pair)).sections['CLIP filter']
+    counts = FilterCounts(len(ODD_NAMES))
+    counts.boxes += np.array([[4, 3], [2, 0], [1, 9]])
+    counts.images, counts.closed_images = 10, 1
+    counts.scored += 10
+    counts.sums += np.array([[3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
+    lines = [counts.scalars(ODD_NAMES) | {'clip_filter/share_of_time': 0.125, 'step': 9}]
+    write_log(pair, '99990101_000000', lines)
+    section = Page(write_report(pair)).sections['CLIP filter']
+    assert '12.5%' in section and 'closed for 10%' in section
+    assert re.search(r'0\.30\s*0\.50\s*0\.70', section)
+    assert (pair / 'report' / 'clip_filter.png').is_file()
+
+
+def test_synthetic_defects_are_shown(pair, pair_config, tmp_path):
+    labelled = copy.deepcopy(pair_config.train_dataloader.dataset.sources.labelled)
+    labelled.ann_file = f'{pair_config.data_root}annotations/40pct_seed0/burn_in.json'
+    labelled.data_prefix = dict(img=f'{pair_config.data_root}images/')
+    labelled.pop('pipeline')
+    synthetic = dict(
+        type='mmdsym.DiffusionSynthesisDataset',
+        dataset=labelled.to_dict(),
+        synthesiser=dict(type='mmdsym.CopyPasteSynthesiser'),
+        cache_dir=str(tmp_path / 'cache'),
+        count=3,
+        pipeline=[],
+    )
+    config = pair / 'teacher_student.py'
+    config.write_text(
+        f"{config.read_text()}train_dataloader['dataset']['sources']['synthetic'] = {synthetic!r}\n"
+    )
+    title = 'Synthetic defects'
+    assert 'no finished cache' in Page(write_report(pair)).sections[title]
+    init_default_scope('mmdet')
+    DATASETS.build(synthetic)
+    DefaultScope._instance_dict.clear()
+    page = Page(write_report(pair))
+    assert 'regions asked for' in page.sections[title] and ODD_NAMES[0] in page.sections[title]
+    assert 'tools/synthesize.py' in page.sections['Commands']
+    with Image.open(pair / 'report' / 'synthetic_defects.png') as sheet:
+        assert sheet.width > 1600
+    for path in (tmp_path / 'cache').rglob('manifest.json'):
+        path.write_text('{')
+    assert 'is damaged' in Page(write_report(pair)).sections[title]
 
 
 def test_the_command_says_where_the_page_is(supervised, monkeypatch, capsys):

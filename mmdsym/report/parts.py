@@ -44,7 +44,7 @@ class Picture:
         return cls(
             name,
             caption,
-            _encode(image, 'PNG', optimize=True),
+            _encode(image, 'PNG'),
             _encode(shown, 'JPEG', quality=80, optimize=True),
             'image/jpeg',
         )

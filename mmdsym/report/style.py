@@ -152,7 +152,8 @@ def small_multiples(
                 axes.set_visible(False)
                 continue
             draw(axes, label)
-            axes.set_title(short_name(classes[label]), loc='left')
+            longest = _LONGEST_NAME if columns <= 3 else 18
+            axes.set_title(short_name(classes[label], longest), loc='left')
             axes.spines['left'].set(color=class_colour_code(label), linewidth=4)
             if label + columns >= len(classes):
                 axes.tick_params(labelbottom=True)

@@ -120,7 +120,8 @@ def _draw_confusion(confusion: np.ndarray, classes: tuple[str, ...]) -> bytes:
         axes = figure.subplots()
         image = axes.imshow(100 * shares, cmap='Blues', vmin=0, vmax=100)
         size = 9.5 if written else 7
-        axes.set_xticks(range(count), names, rotation=45, ha='right', size=size)
+        slant = dict(rotation=45, ha='right') if written else dict(rotation=90)
+        axes.set_xticks(range(count), names, size=size, **slant)
         axes.set_yticks(range(count), names, size=size)
         axes.set(xlabel='predicted', ylabel='true')
         axes.grid(False)
