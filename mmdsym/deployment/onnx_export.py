@@ -145,10 +145,11 @@ def to_onnx(graph: nn.Module, width: int, height: int, dynamic: bool) -> ModelPr
                 output_names=list(OUTPUT_NAMES),
                 dynamic_axes=_FREE_AXES if dynamic else None,
             )
-        except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
+        # Whatever a network's own code raises when shapes are no plain numbers any more.
+        except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
-                f'{type(graph.detector).__name__} has a part without an ONNX operator ({reason}); '
+                f'{type(graph.detector).__name__} has a part that ONNX cannot express ({reason}); '
                 'deploy it with MMDetection (leave out --onnx and --onnx-raw).'
             ) from error
     model = onnx.load_from_string(buffer.getvalue())

@@ -70,8 +70,9 @@ class Suppression(nn.Module):
         limit = at_most(self.limit, kept, dim=1)
         scores, index = kept.topk(limit)
         there = scores > NO_SCORE
+        boxes = take(found.boxes, index)
         return Boxes(
-            take(found.boxes, index) * there.unsqueeze(-1),
+            torch.where(there.unsqueeze(-1), boxes, torch.zeros_like(boxes)),
             torch.where(there, scores, torch.zeros_like(scores)),
             torch.where(there, found.labels.gather(1, index), torch.full_like(index, -1)),
         )

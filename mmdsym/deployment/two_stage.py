@@ -72,14 +72,17 @@ class TwoStageCandidates(nn.Module):
         """Takes each proposal's features, (K, C, h, w), from the level that suits its size.
 
         Every level looks at all proposals, so that no number in the graph depends on the image;
-        those of other levels shrink to nothing there and cost one sample per cell.
+        instead of those of other levels it looks at one cell, which costs one sample per bin.
         """
         layers = self.extractor.roi_layers
         level = self.extractor.map_roi_levels(rois, len(layers))
+        # A proposal without an area, such as padding, has no features: runtimes disagree there.
+        real = (rois[:, 3:] > rois[:, 1:3]).all(dim=1)
         total = 0
         for number, (layer, feature) in enumerate(zip(layers, features, strict=False)):
-            own = (level == number).to(rois)
-            here = torch.cat([rois[:, :1], rois[:, 1:] * own.unsqueeze(1)], dim=1)
+            own = ((level == number) & real).unsqueeze(1)
+            cell = torch.tensor([0.0, 0.0, 1.0, 1.0]) / layer.spatial_scale
+            here = torch.cat([rois[:, :1], torch.where(own, rois[:, 1:], cell)], dim=1)
             pooled = roi_align(
                 feature,
                 here,
@@ -88,5 +91,5 @@ class TwoStageCandidates(nn.Module):
                 layer.sampling_ratio,
                 layer.aligned,
             )
-            total = total + pooled * own.view(-1, 1, 1, 1)
+            total = total + pooled * own.to(pooled).view(-1, 1, 1, 1)
         return total
