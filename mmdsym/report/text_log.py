@@ -37,7 +37,9 @@ def environment_of(work_dir: Path) -> dict[str, str]:
         for line, _ in zip(_lines(logs[-1]), range(_HEAD_LINES), strict=False):
             found = _FACT.match(line)
             if found:
-                facts.setdefault(found[1], found[2].strip())
+                # MMEngine counts processes and calls them GPUs, even where there is none.
+                name = 'processes' if found[1] == 'GPU number' else found[1]
+                facts.setdefault(name, found[2].strip())
     return facts
 
 
