@@ -284,4 +284,5 @@ def _config_text(config: Config, run: TrainedRun, which: str) -> str:
     rest = Config(parts).pretty_text.replace(f"'{marker}'", 'test_pipeline')
     network = which if run.is_pair else 'detector'
     header = f'# Exported from {run.config_path.name} and {run.checkpoint_path.name}: {network}.\n'
-    return header + pipeline.pretty_text + rest
+    # Where Config does not format its text, it ends without a line break.
+    return f'{header}{pipeline.pretty_text.rstrip()}\n{rest}'

@@ -20,7 +20,7 @@ from mmdsym.pipeline.parts import declared_parts
 from mmdsym.pipeline.progress import iterations_done, seconds_per_iteration
 from mmdsym.pipeline.run_record import RunRecord
 from mmdsym.pipeline.whole_run import WholeRun
-from mmdsym.pipeline.work_folder import claim
+from mmdsym.pipeline.work_folder import claimed
 
 
 @pytest.fixture
@@ -260,11 +260,14 @@ def test_checkpoints_of_an_unknown_run_are_refused(begun):
 
 
 def test_two_processes_never_share_a_work_folder(tmp_path):
-    first = claim(tmp_path / 'run')
-    with pytest.raises(UserError, match='another process trains in'):
-        claim(tmp_path / 'run')
-    first.close()
-    claim(tmp_path / 'run').close()
+    with (
+        claimed(tmp_path / 'run'),
+        pytest.raises(UserError, match='another process trains in'),
+        claimed(tmp_path / 'run'),
+    ):
+        pass
+    with claimed(tmp_path / 'run'):
+        pass
 
 
 def test_a_report_that_fails_does_not_take_the_run_with_it(begun, monkeypatch):

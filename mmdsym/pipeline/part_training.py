@@ -46,32 +46,32 @@ def faults_of(model_folder: Path, training_folder: Path) -> list[str]:
 def train_part(folder: Path) -> None:
     """Trains, or goes on training, what ``part.py`` in a folder says, unless it is there.
 
+    The caller holds the lock of the folder.
+
     Raises:
         UserError: Whatever is wrong with the config or the data.
     """
     from mmdsym.command_line import build_runner
     from mmdsym.diffusion.atomic_file import write_file
-    from mmdsym.diffusion.file_lock import locked
 
     cfg = Config.fromfile(folder / CONFIG_NAME)
     export, hook = find_export(cfg)
     model_folder = Path(hook[export.argument])
-    with locked(folder / '.lock'):
-        checkpoint = latest_checkpoint(folder)
-        faults = faults_of(model_folder, folder)
-        if is_exported(cfg) and not faults:
-            return
-        if faults:
-            print(f'The {export.title} in {model_folder} is damaged ({faults[0]}): made anew.')
-            shutil.rmtree(model_folder, ignore_errors=True)
-            (folder / RECORD_NAME).unlink(missing_ok=True)
-        cfg.resume = checkpoint is not None
-        if checkpoint is not None:
-            cfg.load_from = str(checkpoint)
-        begin = time.monotonic()
-        build_runner(cfg).train()
-        record = dict(files=_digests(model_folder), seconds=round(time.monotonic() - begin, 1))
-        write_file(folder / RECORD_NAME, json.dumps(record, indent=1).encode())
+    checkpoint = latest_checkpoint(folder)
+    faults = faults_of(model_folder, folder)
+    if is_exported(cfg) and not faults:
+        return
+    if faults:
+        print(f'The {export.title} in {model_folder} is damaged ({faults[0]}): made anew.')
+        shutil.rmtree(model_folder, ignore_errors=True)
+        (folder / RECORD_NAME).unlink(missing_ok=True)
+    cfg.resume = checkpoint is not None
+    if checkpoint is not None:
+        cfg.load_from = str(checkpoint)
+    begin = time.monotonic()
+    build_runner(cfg).train()
+    record = dict(files=_digests(model_folder), seconds=round(time.monotonic() - begin, 1))
+    write_file(folder / RECORD_NAME, json.dumps(record, indent=1).encode())
 
 
 def end_with_parent() -> None:
@@ -96,9 +96,13 @@ def _digests(folder: Path) -> dict[str, str]:
 @exit_on_user_error
 def main() -> None:
     """Trains the part of the folder that the command line names."""
+    from mmdsym.diffusion.file_lock import locked
+
     end_with_parent()
+    folder = Path(sys.argv[1])
     try:
-        train_part(Path(sys.argv[1]))
+        with locked(folder / '.lock'):
+            train_part(folder)
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
@@ -17,7 +18,7 @@ from .part_making import PartState, make_part, state_of
 from .parts import Part, declared_parts
 from .plan import as_table, make_plan
 from .progress import iterations_done, latest_checkpoint
-from .work_folder import claim, in_short, open_record, refuse_unknown
+from .work_folder import claimed, in_short, open_record, refuse_unknown
 
 
 class WholeRun:
@@ -63,8 +64,11 @@ class WholeRun:
         if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
             dist = (self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
             init_dist(self.cfg.launcher, **dist)
-        # Open until the end of the process, so that it stays locked.
-        self._claimed = claim(self.work_dir) if get_rank() == 0 else None
+        # One process speaks for all ranks.
+        with claimed(self.work_dir) if get_rank() == 0 else nullcontext():
+            self._execute()
+
+    def _execute(self) -> None:
         if self._changed:
             self._tell(f'goes on although these settings differ: {in_short(self._changed)}')
         for part in self.parts:

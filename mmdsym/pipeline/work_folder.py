@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from mmdsym.errors import UserError
 
@@ -75,8 +76,9 @@ def in_short(names: list[str]) -> str:
     return ', '.join(names[:_NAMED]) + (f' and {rest} more' if rest > 0 else '')
 
 
-def claim(work_dir: Path) -> IO[bytes]:
-    """Locks a work folder for as long as the returned file is open, at the longest until the end.
+@contextmanager
+def claimed(work_dir: Path) -> Iterator[None]:
+    """Keeps every other process from training in a work folder.
 
     Raises:
         UserError: Another process works in it, or it cannot be written.
@@ -85,21 +87,25 @@ def claim(work_dir: Path) -> IO[bytes]:
 
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        stream = open(work_dir / '.lock', 'ab')  # noqa: SIM115  (closed by whoever claimed it)
+        stream = open(work_dir / '.lock', 'ab')  # noqa: SIM115  (closed below)
     except OSError as error:
         raise UserError(
             f'{work_dir} cannot be written ({error.strerror}): make it writable or name another '
             '--work-dir.'
         ) from error
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        raise UserError(
-            f'another process trains in {work_dir}: wait for it, end it, or name another '
-            '--work-dir.'
-        ) from None
-    except OSError:
-        # A file system without locks: then nobody can be told from anybody else.
-        os.utime(work_dir / '.lock')
-    return stream
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f'another process trains in {work_dir}: wait for it, end it, or name another '
+                '--work-dir.'
+            ) from None
+        except OSError as error:
+            print_log(f'{work_dir} cannot be locked ({error.strerror}): start no second run in it.')
+        try:
+            yield
+        finally:
+            # Workers forked meanwhile have the file open too: closing it here would not do.
+            with suppress(OSError):
+                fcntl.flock(stream, fcntl.LOCK_UN)
