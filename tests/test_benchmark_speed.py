@@ -1,10 +1,13 @@
 """The speed benchmark trains for real, on the same images, and counts what it says it counts."""
 
 import json
+import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
@@ -14,6 +17,7 @@ sys.path.insert(0, str(REPOSITORY / 'tools'))
 import benchmark_speed
 
 from mmdsym.benchmark.batches import as_mmdetection_batch, draw_batches, joint_stage
+from mmdsym.benchmark.memory import peak_memory_mib
 from mmdsym.benchmark.speed import SpeedTest, Variant, read_variants
 from mmdsym.benchmark.timing import StepTime, measure_in_turn, median, median_ratio
 from mmdsym.errors import UserError
@@ -106,6 +110,20 @@ def test_steps_take_turns_and_medians_forget_outliers():
     assert median(slow).wall >= 0.02 > 10 * median(slow).processor
     steady, spiked = [StepTime(1, 2)] * 3, [StepTime(2, 2), StepTime(90, 9), StepTime(2, 2)]
     assert median_ratio(spiked, steady) == (2, 1)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='counts the tensors on the GPU instead')
+def test_the_peak_of_memory_grows_and_stays_but_is_not_inherited():
+    before = peak_memory_mib()
+    block = np.ones(2**24 + int(before * 2**17))
+    grown = peak_memory_mib()
+    assert grown > before and grown >= block.nbytes / 2**20
+    del block
+    # Linux counts in lots of some pages.
+    assert peak_memory_mib() == pytest.approx(grown, abs=8)
+    code = 'from mmdsym.benchmark.memory import peak_memory_mib; print(peak_memory_mib())'
+    child = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert float(child.stdout) < grown
 
 
 def test_wrong_calls_are_named(monkeypatch, tmp_path):
