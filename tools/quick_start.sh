@@ -15,7 +15,7 @@ say() { printf '\n[quick start] %s\n' "$*"; }
 say "1 of 3: making the demo data (seconds)."
 "$python" tools/prepare_dataset.py --demo --name demo
 
-say "2 of 3: training the demo detector (about 6 minutes on 2 cores)."
+say "2 of 3: training the demo: a diffusion model, a CLIP model, the detector, its report."
 "$python" tools/train.py configs/dsym_demo.py --work-dir "$work_dir" --resume
 
 say "3 of 3: drawing its detections."
