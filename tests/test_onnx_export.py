@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,9 @@ from test_export import CLASSES, data_root, run_tool, semi_supervised, write_run
 from mmdsym.deployment.contract import METADATA_KEY, read_resize
 from mmdsym.deployment.frames import read_frames
 from mmdsym.deployment.graph import DetectorGraph
+from mmdsym.deployment.matching import Cuts, Found, compare
 from mmdsym.deployment.onnx_export import export_onnx
-from mmdsym.deployment.parity import Found, check_parity, compare
+from mmdsym.deployment.parity import check_parity
 from mmdsym.deployment.runtimes import OpenVino
 from mmdsym.deployment.same_padding import fix_same_padding
 from mmdsym.deployment.suppression import NO_SCORE, Boxes, Suppression
@@ -225,11 +227,12 @@ def found(boxes, scores, labels=None):
 
 
 BOXES = [[0, 0, 10, 10], [20, 20, 40, 40]]
+CUTS = Cuts(score=0.05, limit=100, overlap=0.5)
 
 
 def test_equal_boxes_in_another_order_are_a_match():
-    parity = compare(found(BOXES, [0.9, 0.5]), found(BOXES[::-1], [0.5, 0.9]), 0.0, 100)
-    assert not parity.missed and parity.boxes == 2 and parity.pixels == 0
+    match = compare(found(BOXES, [0.9, 0.5]), found(BOXES[::-1], [0.5, 0.9]), CUTS)
+    assert not match.missed and match.boxes == 2 and match.pixels == 0
 
 
 @pytest.mark.parametrize(
@@ -241,21 +244,37 @@ def test_equal_boxes_in_another_order_are_a_match():
         found(BOXES[:1], [0.9]),
         found([*BOXES, [50, 50, 60, 60]], [0.9, 0.5, 0.4]),
         found([BOXES[0], *BOXES], [0.9, 0.9, 0.5]),
+        found([], []),
     ],
-    ids=['moved', 'score', 'class', 'lacking', 'further', 'twice'],
+    ids=['moved', 'score', 'class', 'lacking', 'further', 'twice', 'nothing'],
 )
 def test_every_difference_is_seen(other):
-    assert compare(found(BOXES, [0.9, 0.5]), other, 0.0, 100).missed
+    assert compare(found(BOXES, [0.9, 0.5]), other, CUTS).missed
 
 
-def test_only_boxes_at_the_cut_may_be_without_a_counterpart():
-    assert not compare(found(BOXES, [0.9, 0.0505]), found(BOXES[:1], [0.9]), 0.05, 100).missed
-    assert compare(found(BOXES, [0.9, 0.052]), found(BOXES[:1], [0.9]), 0.05, 100).missed
+def test_boxes_at_the_cut_of_scores_may_be_without_a_counterpart():
+    assert not compare(found(BOXES, [0.9, 0.0505]), found(BOXES[:1], [0.9]), CUTS).missed
+    assert compare(found(BOXES, [0.9, 0.052]), found(BOXES[:1], [0.9]), CUTS).missed
     # Of two boxes with almost one score, the limit keeps this or that.
-    third = [50, 50, 60, 60]
-    other = found([BOXES[0], third], [0.9, 0.5])
-    assert not compare(found(BOXES, [0.9, 0.5]), other, 0.0, 2).missed
-    assert compare(found(BOXES, [0.9, 0.5]), other, 0.0, 3).missed
+    other = found([BOXES[0], [50, 50, 60, 60]], [0.9, 0.5])
+    assert not compare(found(BOXES, [0.9, 0.5]), other, replace(CUTS, limit=2)).missed
+    assert compare(found(BOXES, [0.9, 0.5]), other, replace(CUTS, limit=3)).missed
+
+
+def test_boxes_at_the_cut_of_overlaps_may_be_without_a_counterpart():
+    best, half, within_half = [0, 0, 10, 10], [0, 0, 10, 5], [0, 0, 8, 5]
+    with_half = found([best, half], [0.9, 0.8])
+    # Once the half is gone, what it alone suppresses comes up.
+    without = found([best, within_half], [0.9, 0.7])
+    match = compare(with_half, without, CUTS)
+    assert not match.missed and match.at_cut == 2
+    assert len(compare(with_half, without, replace(CUTS, overlap=0.6)).missed) == 2
+    # A worse box, or one of another class, suppresses nothing.
+    assert compare(found([best, half], [0.7, 0.8]), found([best], [0.7]), CUTS).missed
+    other_class = found([best, half], [0.9, 0.8], [0, 1])
+    assert compare(other_class, found([best], [0.9]), CUTS).missed
+    agnostic = replace(CUTS, class_agnostic=True)
+    assert not compare(other_class, found([best], [0.9]), agnostic).missed
 
 
 def test_fixed_padding_predicts_the_same_and_only_where_it_is_known():

@@ -101,6 +101,7 @@ def report_onnx(exported: OnnxExport) -> None:
     print(
         f'checked:         {seen.boxes} boxes on {seen.images} {what}, ONNX Runtime against '
         f'PyTorch: at most {seen.pixels:.1e} pixels and {seen.score:.1e} of score apart'
+        + f'; {seen.at_cut} differ that overlap by just the threshold' * (seen.at_cut > 0)
         + ('; no box was above the score threshold' if not seen.boxes else '')
     )
     print(f'use:             python tools/infer_onnx.py {exported.path} IMAGES --out boxes.json')

@@ -23,7 +23,8 @@ from mmdsym.visualization.detections import thresholds_of
 from .contract import INPUT_NAME, METADATA_KEY, OUTPUT_NAMES, describe
 from .frames import Frame, read_frames
 from .graph import DetectorGraph, zeros_like_image
-from .parity import Parity, check_parity
+from .matching import Comparison
+from .parity import check_parity
 from .runtimes import OnnxRuntime
 from .same_padding import fix_same_padding
 
@@ -49,7 +50,7 @@ class OnnxExport:
     """
 
     path: Path
-    parity: Parity
+    parity: Comparison
     real: bool
     size: tuple[int, int] | None
     contract: dict[str, Any]
