@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from mmdsym.clip import CLIPScorer
 from mmdsym.clip.encoder import PARTS, CropEncoder
 from mmdsym.clip.model_building import build_clip
+from mmdsym.clip.prototypes import LabelledFeatures
 from mmdsym.clip.views import CropView
 from mmdsym.errors import UserError
 from mmdsym.registry import MODELS
@@ -205,3 +206,17 @@ def test_a_folded_tower_computes_the_same(scorer, image, count):
     (found,) = scorer.embed([image], [boxes])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0], torch.zeros(1))
+
+
+@pytest.mark.parametrize('parts', [('embedding',), ('embedding', 'trunk')])
+def test_likeness_is_agreement_until_crops_are_known(image, parts):
+    scorer = build(features=parts)
+    boxes = torch.tensor([[2.0, 3, 30, 40], [20, 8, 60, 46], [1, 1, 9, 9]])
+    labels = torch.tensor([0, 1, 0])
+    (features,) = scorer.embed([image], [boxes])
+    agreement = scorer.score_features(features, labels).agreement
+    torch.testing.assert_close(scorer.likeness(features, labels), agreement.logit())
+    scorer.fit(LabelledFeatures(features[:2], labels[:2]), None)
+    likeness = scorer.likeness(features, labels)
+    torch.testing.assert_close(likeness[:2], torch.ones(2))
+    assert -1 <= likeness[2] < 0.9999

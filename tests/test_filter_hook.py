@@ -20,6 +20,7 @@ from mmdsym.clip import (
     ContextEvidence,
     CropOpinion,
     EmbeddingMemory,
+    ForeignVeto,
     Fusion,
     ImageGate,
     JoinedEvidence,
@@ -29,6 +30,7 @@ from mmdsym.clip import (
     crop_kinds,
     crop_opinion,
     fit_together,
+    foreign_veto,
 )
 from mmdsym.clip import pseudo_label_filter as filter_module
 from mmdsym.clip.box_embedder import BoxEmbedder
@@ -65,6 +67,9 @@ class BrightnessScorer(torch.nn.Module):
             crop_windows(image.float(), of_image, 2).mean(dim=1).flatten(1) / 255
             for image, of_image in zip(images, boxes, strict=True)
         ]
+
+    def likeness(self, features, labels):
+        return self.score_features(features, labels).agreement
 
     def score_features(self, features, labels):
         level = features.mean(dim=1) * 12 - 5
@@ -122,12 +127,13 @@ def make_filter(
     of_boxes = JoinedEvidence(kinds)
     of_crops = JoinedEvidence({'class': ClassEvidence(scorer)}) if asks else None
     fusion = Fusion(crop_kinds(of_crops), 2, **FOLDS) if asks else None
+    veto = ForeignVeto(scorer.likeness, options.pop('veto_cost', 0.02))
     rest = {name: options.pop(name) for name in ('gate', 'mode') if name in options}
     return PseudoLabelFilter(
         scorer,
         BoxEmbedder(scorer, EmbeddingMemory(reuse)),
         BoxOpinion(of_boxes, Fusion(of_boxes.columns, 2, **FOLDS)),
-        CropOpinion(of_crops, fusion, **options),
+        CropOpinion(of_crops, fusion, veto=veto, **options),
         2,
         **rest,
     )
@@ -250,7 +256,7 @@ def test_clip_vetoes_what_is_no_defect_of_its_class(images, tmp_path):
         assert (scores[1][:2] > 0).all()
         restored = make_filter(veto_cost=cost)
         restored.load_state_dict(judge.state_dict())
-        assert restored.crops.veto == judge.crops.veto
+        assert restored.crops.veto.limit == judge.crops.veto.limit
         judge.crops.max_boxes = 2
         assert (judge(predictions(1), pool[:1])[0] == 0).all() == vetoes, 'nor are the rest kept'
 
@@ -271,7 +277,8 @@ class Ranks:
     def __init__(self, monkeypatch) -> None:
         self.local, self.barrier = threading.local(), threading.Barrier(2, timeout=60)
         self.slots = [None, None]
-        for module in (filter_module, fit_together, box_opinion, crop_opinion):
+        modules = (filter_module, fit_together, box_opinion, crop_opinion, foreign_veto)
+        for module in modules:
             monkeypatch.setattr(module, 'all_gather_object', self.gather)
         monkeypatch.setattr(fit_together, 'get_rank', lambda: self.local.rank)
 
@@ -321,7 +328,10 @@ def test_all_ranks_learn_the_same_from_all_images(images, monkeypatch, cut):
         torch.testing.assert_close(one, other)
     for judge in judges:
         assert judge.gate.threshold == alone.gate.threshold
-        assert judge.crops.floor == alone.crops.floor and judge.crops.veto == alone.crops.veto
+        assert (
+            judge.crops.floor == alone.crops.floor
+            and judge.crops.veto.limit == alone.crops.veto.limit
+        )
         for part in ('boxes', 'crops'):
             state = getattr(judge, part).fusion.state_dict()
             for name, value in getattr(alone, part).fusion.state_dict().items():

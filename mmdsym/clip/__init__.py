@@ -14,6 +14,7 @@ from .evidence import Evidence, JoinedEvidence, TeacherEvidence
 from .export_hook import CLIPExportHook
 from .filter_building import build_filter
 from .filter_hook import CLIPPseudoLabelFilterHook
+from .foreign_veto import ForeignVeto
 from .fusion import Fusion
 from .fusion_report import FusionReport
 from .image_gate import ImageGate
@@ -39,6 +40,7 @@ __all__ = [
     'CropOpinion',
     'EmbeddingMemory',
     'Evidence',
+    'ForeignVeto',
     'Fusion',
     'FusionReport',
     'ImageGate',

@@ -54,7 +54,7 @@ class BoxOpinion:
             correct: Which boxes are right, (N,) each.
         """
         judged = self._judged(predictions, images, correct)
-        probabilities, _ = fit_together(self.fusion, judged, self._further)
+        probabilities = fit_together(self.fusion, judged, self._further)
         return [
             masked(of_image, found)
             for of_image, found in zip(probabilities, predictions, strict=True)

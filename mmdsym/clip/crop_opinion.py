@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -18,9 +17,8 @@ from mmdsym.errors import UserError
 from .box_opinion import is_box
 from .evidence import JoinedEvidence, logit
 from .fit_together import ImageRows, fit_together
+from .foreign_veto import ForeignVeto
 from .fusion import Fusion
-
-_FEWEST_FOR_VETO = 20
 
 
 class Verdict(NamedTuple):
@@ -36,16 +34,13 @@ class Verdict(NamedTuple):
 
 
 class CropOpinion:
-    """Corrects the first opinion on the boxes likeliest to be right, and vetoes foreign ones.
+    """Corrects the first opinion on the boxes likeliest to be right, and vetoes foreign images.
 
     Crops cost time, so only boxes that can become pseudo-labels are shown to CLIP: those from a
     floor of the first opinion on, above which ``covered_recall`` of the right calibration boxes
     lie, and of those the best ``max_boxes`` of an image. All others keep the first opinion.
 
-    What the fusion learns from are the mistakes that the teacher makes on images like the labelled
-    ones, mostly wrong extents. It never sees what else gets into an unlabelled pool, so CLIP has a
-    veto besides: a box that agrees with its class less than nearly all right calibration boxes do
-    has the score 0, and so have all boxes of an image whose best ones are all vetoed.
+    All boxes of an image that the veto turns down have the score 0.
 
     Args:
         evidence: On crops; ``None`` never asks.
@@ -53,13 +48,11 @@ class CropOpinion:
             :func:`crop_kinds`.
         covered_recall: In (0, 1].
         max_boxes: From 1.
-        veto_cost: Share of the right calibration boxes that the veto may cost, in [0, 1); 0 for no
-            veto.
+        veto: Turns down foreign images; ``None`` for none.
         clip_column: Column of the evidence with the log-odds of CLIP's own score.
 
     Attributes:
         floor: Lowest first opinion at which CLIP is asked.
-        veto: Log-odds of the agreement below which a box is vetoed; minus infinity for none.
 
     Raises:
         UserError: A setting is out of range.
@@ -71,31 +64,30 @@ class CropOpinion:
         fusion: Fusion | None,
         covered_recall: float = 0.98,
         max_boxes: int = 3,
-        veto_cost: float = 0.03,
+        veto: ForeignVeto | None = None,
         clip_column: str = 'class/agreement',
     ) -> None:
-        if not 0 < covered_recall <= 1 or max_boxes < 1 or not 0 <= veto_cost < 1:
+        if not 0 < covered_recall <= 1 or max_boxes < 1:
             raise UserError(
-                f'the CLIP filter cannot have covered_recall={covered_recall}, max_boxes='
-                f'{max_boxes} and veto_cost={veto_cost}: give a share above 0 up to 1, 1 or more, '
-                'and a share from 0 to below 1.'
+                f'the CLIP filter cannot have covered_recall={covered_recall} and max_boxes='
+                f'{max_boxes}: give a share above 0 up to 1, and 1 or more.'
             )
         self.evidence = evidence
         self.fusion = fusion
         self.covered_recall = covered_recall
         self.max_boxes = max_boxes
-        self.veto_cost = veto_cost
+        self.veto = veto
         names = () if evidence is None else evidence.names
         self._clip_column = names.index(clip_column) if clip_column in names else None
         self.floor = 0.0
-        self.veto = -math.inf
 
     @property
     def counts(self) -> bool:
         """Whether anything depends on CLIP's opinion at present."""
         if self.evidence is None:
             return False
-        return len(self.fusion.kept_kinds) > 1 or self.veto > -math.inf
+        vetoes = self.veto is not None and self.veto.counts
+        return len(self.fusion.kept_kinds) > 1 or vetoes
 
     def choose(self, found: InstanceData, first: Tensor) -> Tensor:
         """Says which boxes of an image to show to CLIP, (N,), bool.
@@ -126,7 +118,7 @@ class CropOpinion:
         if len(rows):
             labels = found.labels.cpu()[asked].numpy()
             scores[asked] = torch.from_numpy(np.asarray(self.fusion(rows, labels)))
-        return self._vetoed(scores, rows, asked)
+        return self._verdict(found, scores, rows, asked, features)
 
     def fit_floor(self, first: list[Tensor], correct: list[np.ndarray]) -> None:
         """Sets the floor from the first opinion on calibration boxes, out of fold."""
@@ -171,20 +163,24 @@ class CropOpinion:
                 rows, predictions, asked, correct, images, strict=True
             )
         ]
-        probabilities, everyone = fit_together(self.fusion, judged)
-        if everyone is not None:
-            self._fit_veto(everyone.evidence[everyone.correct])
+        probabilities = fit_together(self.fusion, judged)
+        if self.veto is not None:
+            labels = [f.labels.cpu()[mask] for f, mask in zip(predictions, asked, strict=True)]
+            self.veto.fit(features, labels, [int(np.sum(right)) for right in correct])
         verdicts = []
-        for of_image, own, mask, fused in zip(rows, first, asked, probabilities, strict=True):
-            scores = own.clone()
-            scores[mask] = torch.from_numpy(fused)
-            verdicts.append(self._vetoed(scores, of_image, mask))
+        for index, found in enumerate(predictions):
+            scores = first[index].clone()
+            scores[asked[index]] = torch.from_numpy(probabilities[index])
+            verdicts.append(
+                self._verdict(found, scores, rows[index], asked[index], features[index])
+            )
         return verdicts
 
     def state_dict(self) -> dict[str, object]:
         """Returns what was learnt, as tensors and plain values."""
         fusion = None if self.fusion is None else self.fusion.state_dict()
-        return {'fusion': fusion, 'floor': self.floor, 'veto': self.veto}
+        limit = None if self.veto is None else self.veto.limit
+        return {'fusion': fusion, 'floor': self.floor, 'veto': limit}
 
     def load_state_dict(self, state: Mapping) -> None:
         """Takes over what :meth:`state_dict` returned.
@@ -197,7 +193,8 @@ class CropOpinion:
         if self.fusion is not None:
             self.fusion.load_state_dict(state['fusion'])
         self.floor = float(state['floor'])
-        self.veto = float(state['veto'])
+        if self.veto is not None and state['veto'] is not None:
+            self.veto.limit = float(state['veto'])
 
     def _rows(
         self, found: InstanceData, first: Tensor, asked: Tensor, features: Tensor
@@ -213,25 +210,23 @@ class CropOpinion:
         of_crops = self.evidence([shown], [features])[0].double()
         return torch.cat([logit(first[asked])[:, None].double(), of_crops], dim=1).numpy()
 
-    def _vetoed(self, scores: Tensor, rows: np.ndarray, asked: Tensor) -> Verdict:
+    def _verdict(
+        self,
+        found: InstanceData,
+        scores: Tensor,
+        rows: np.ndarray,
+        asked: Tensor,
+        features: Tensor,
+    ) -> Verdict:
         clip = torch.full((len(asked),), torch.nan)
-        if self._clip_column is None or not len(rows):
+        if not len(rows):
             return Verdict(scores, clip)
-        agreement = torch.from_numpy(rows[:, 1 + self._clip_column])
-        clip[asked] = agreement.float().sigmoid()
-        vetoed = agreement < self.veto
-        if vetoed.all():
+        if self._clip_column is not None:
+            agreement = torch.from_numpy(rows[:, 1 + self._clip_column])
+            clip[asked] = agreement.float().sigmoid()
+        if self.veto is not None and self.veto.rejects(features, found.labels.cpu()[asked]):
             return Verdict(torch.zeros_like(scores), clip)
-        scores = scores.clone()
-        scores[asked] = torch.where(vetoed, 0.0, scores[asked])
         return Verdict(scores, clip)
-
-    def _fit_veto(self, of_right_boxes: np.ndarray) -> None:
-        self.veto = -math.inf
-        known = self._clip_column is not None and len(of_right_boxes) >= _FEWEST_FOR_VETO
-        if known and self.veto_cost:
-            agreement = of_right_boxes[:, 1 + self._clip_column]
-            self.veto = float(np.quantile(agreement, self.veto_cost, method='lower'))
 
 
 def crop_kinds(evidence: JoinedEvidence) -> dict[str, list[int]]:

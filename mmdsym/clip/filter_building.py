@@ -20,6 +20,7 @@ from .crop_opinion import CropOpinion, crop_kinds
 from .embedding_reuse import EmbeddingMemory
 from .evidence import Evidence, JoinedEvidence, TeacherEvidence
 from .extent_evidence import ExtentEvidence
+from .foreign_veto import ForeignVeto
 from .fusion import Fusion
 from .image_gate import ImageGate
 from .labelled_crops import read_labelled_crops
@@ -30,6 +31,7 @@ BOX_KINDS = ('teacher', 'context', 'cluster', 'stability')
 CROP_KINDS = ('class', 'extent')
 """Kinds that look at crops, and so need a CLIP scorer."""
 _COSTLY = 'stability'
+DEFAULT_VETO_COST = 0.02
 
 
 def build_filter(
@@ -59,7 +61,8 @@ def build_filter(
         gate: Arguments of :class:`mmdsym.clip.image_gate.ImageGate`; ``None`` for no gate.
         reuse: Arguments of :class:`mmdsym.clip.embedding_reuse.EmbeddingMemory`.
         fusion: Further arguments of :class:`mmdsym.clip.Fusion`.
-        crops: Further arguments of :class:`mmdsym.clip.CropOpinion`.
+        crops: Further arguments of :class:`mmdsym.clip.CropOpinion`; ``veto_cost`` is that of its
+            :class:`mmdsym.clip.foreign_veto.ForeignVeto`, 0 for no veto.
         device: Where the scorer computes.
         **settings: Further arguments of :class:`mmdsym.clip.PseudoLabelFilter`.
 
@@ -93,12 +96,14 @@ def _build_crop_opinion(
     kinds: Sequence[str], scorer: nn.Module, num_classes: int, fusion: dict, crops: dict
 ) -> CropOpinion:
     wanted = [kind for kind in kinds if kind in CROP_KINDS]
+    cost = crops.pop('veto_cost', DEFAULT_VETO_COST)
     if not wanted or not is_better_than_chance(scorer):
         return CropOpinion(None, None, **crops)
     judges = {'class': ClassEvidence, 'extent': ExtentEvidence}
     evidence = JoinedEvidence({kind: judges[kind](scorer) for kind in wanted})
     settings = {'prior': 'the boxes', **fusion}
-    return CropOpinion(evidence, Fusion(crop_kinds(evidence), num_classes, **settings), **crops)
+    fused = Fusion(crop_kinds(evidence), num_classes, **settings)
+    return CropOpinion(evidence, fused, veto=ForeignVeto(scorer.likeness, cost), **crops)
 
 
 def build_scorer(scorer: Mapping | nn.Module, classes: Sequence[str]) -> nn.Module:

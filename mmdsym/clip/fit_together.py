@@ -29,7 +29,7 @@ class ImageRows(NamedTuple):
 
 def fit_together(
     fusion: Fusion, images: list[ImageRows], further: JudgedEvidence | None = None
-) -> tuple[list[np.ndarray], JudgedEvidence | None]:
+) -> list[np.ndarray]:
     """Lets all ranks learn the same from the images of all of them.
 
     Args:
@@ -38,20 +38,19 @@ def fit_together(
         further: See :meth:`mmdsym.clip.Fusion.fit`; the same on all ranks.
 
     Returns:
-        The out-of-fold probabilities of each image of this rank, and the boxes of all ranks;
-        ``None`` where no rank has an image.
+        The out-of-fold probabilities of the boxes of each image of this rank.
     """
     parts = all_gather_object(images)
     everyone = [image for part in parts for image in part]
     if not everyone:
-        return [], None
+        return []
     boxes = concatenate(everyone)
     owners = np.repeat([str(image.image) for image in everyone], [len(i.labels) for i in everyone])
     probabilities = fusion.fit(boxes.evidence, boxes.labels, boxes.correct, owners, further)
     first = sum(len(image.labels) for part in parts[: get_rank()] for image in part)
     counts = [len(image.labels) for image in images]
     mine = probabilities[first : first + sum(counts)]
-    return np.split(mine, np.cumsum(counts))[:-1], boxes
+    return np.split(mine, np.cumsum(counts))[:-1]
 
 
 def concatenate(images: list[ImageRows]) -> JudgedEvidence:

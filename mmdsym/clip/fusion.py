@@ -34,7 +34,8 @@ class Fusion:
         offset_strength: L2 strength of the classes' offsets.
         min_right, min_wrong: Fewer right or wrong boxes than these make it fall back to the
             prior score.
-        min_gain: Fall of the log-loss, in nats a box, that a kind must bring to be kept.
+        min_gain: Fall of the log-loss, in nats for each right box, that a kind must bring to be
+            kept. (Wrong boxes are many more, and most are no riddle.)
         prior: What the prior score is, in words for the log.
     """
 
@@ -47,7 +48,7 @@ class Fusion:
         offset_strength: float = 10.0,
         min_right: int = 20,
         min_wrong: int = 20,
-        min_gain: float = 0.0005,
+        min_gain: float = 0.002,
         prior: str = 'the teacher',
     ) -> None:
         self.kinds = {name: list(columns) for name, columns in kinds.items()}
@@ -220,8 +221,10 @@ class Fusion:
         """Drops kinds while the log-loss does not suffer; then judges each that stayed."""
         first, *others = self.kinds
 
+        boxes_to_a_right_one = 1 / problem.boxes.correct.mean()
+
         def loss(kinds: Sequence[str]) -> float:
-            return problem.loss(self._columns([first, *kinds]), strength)
+            return problem.loss(self._columns([first, *kinds]), strength) * boxes_to_a_right_one
 
         kept, best, reports = list(others), loss(others), {}
         while kept:

@@ -13,7 +13,7 @@ class KindReport:
         kind: Its name.
         kept: Whether the fusion uses it.
         log_loss_without: Log-loss of the kept kinds without it (or, where it was dropped, of the
-            kinds that were kept when it went).
+            kinds that were kept when it went), in nats for each right box.
         log_loss_with: The same with it.
     """
 
@@ -24,7 +24,7 @@ class KindReport:
 
     @property
     def gain(self) -> float:
-        """Fall of the log-loss that it brings, in nats a box."""
+        """Fall of the log-loss that it brings, in nats for each right box."""
         return self.log_loss_without - self.log_loss_with
 
 
@@ -67,10 +67,12 @@ class FusionReport:
             lines.append(f"{self.further} boxes of the teacher's training images helped to fit.")
         for kind in self.kinds:
             if kind.kept:
-                lines.append(f"Evidence '{kind.kind}' lowers the log-loss by {kind.gain:.4f}.")
+                lines.append(
+                    f"Evidence '{kind.kind}' lowers the log-loss by {kind.gain:.4f} a right box."
+                )
             else:
                 lines.append(
                     f"Evidence '{kind.kind}' adds nothing on the calibration images "
-                    f'({kind.gain:+.4f}) and gets weight 0.'
+                    f'({kind.gain:+.4f} a right box) and gets weight 0.'
                 )
         return lines

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -155,9 +154,11 @@ class PseudoLabelFilter:
         lines = self.boxes.fusion.report.lines()
         if self.crops.evidence is not None:
             lines += self.crops.fusion.report.lines()
-        if math.isfinite(self.crops.veto):
-            limit = 1 / (1 + math.exp(-self.crops.veto))
-            lines.append(f'CLIP vetoes boxes that agree with their class below {limit:.3f}.')
+        if self.crops.veto is not None and self.crops.veto.counts:
+            lines.append(
+                'CLIP turns down images whose most familiar box has a likeness to labelled crops '
+                f'below {self.crops.veto.limit:.3f}.'
+            )
         return lines
 
     def __call__(self, predictions: list[InstanceData], images: SampleList) -> list[Tensor]:

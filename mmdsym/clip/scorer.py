@@ -14,6 +14,7 @@ from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdsym.clip.encoder import CropEncoder
+from mmdsym.clip.foreign_veto import nearest_likeness
 from mmdsym.clip.model_building import build_clip
 from mmdsym.clip.prompts import build_prompts
 from mmdsym.clip.prototype_source import PrototypeSource
@@ -248,6 +249,28 @@ class CLIPScorer(nn.Module):
         features = features.to(self.device)
         expected = self.extent_head.expected_overlap(self.encoder.trunk_of(features))
         return expected * (features.abs().sum(dim=1) > 0)
+
+    @torch.no_grad()
+    def likeness(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Says how much crops look like labelled ones of their class.
+
+        Args:
+            features: (N, D), from :meth:`embed`.
+            labels: (N,), class indices.
+
+        Returns:
+            (N,): the mean cosine with the nearest labelled crops of the class, in the image tower's
+            own space where it is known; without labelled crops the log-odds of the agreement.
+        """
+        self.prepare()
+        features, labels = features.to(self.device), labels.to(self.device).long()
+        if self.prototypes is None:
+            return torch.logit(self.score_features(features, labels).agreement, eps=1e-4)
+        own = self.encoder.trunk_of
+        if 'trunk' not in self.encoder.parts:
+            own = torch.nn.Identity()
+        known = self.prototypes
+        return nearest_likeness(own(features), labels, own(known.keys), known.labels)
 
     def logits(self, features: Tensor) -> Tensor:
         """Returns what sentences and prototypes say together, before the temperature.

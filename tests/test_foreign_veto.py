@@ -1,0 +1,71 @@
+"""What is foreign, and what the veto against it may cost."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import normalize
+
+from mmdsym.clip import ForeignVeto
+from mmdsym.clip.foreign_veto import nearest_likeness
+from mmdsym.errors import UserError
+
+
+def first_column(features, labels):
+    return features[:, 0]
+
+
+def boxes(*levels):
+    return torch.tensor(levels)[:, None], torch.zeros(len(levels), dtype=torch.long)
+
+
+@given(
+    levels=st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), min_size=20, max_size=40),
+    cost=st.floats(0.01, 0.5),
+)
+def test_it_costs_no_more_than_it_may(levels, cost):
+    veto = ForeignVeto(first_column, cost)
+    images = [boxes(*of_image) for of_image in levels]
+    right = [len(of_image) for of_image in levels]
+    veto.fit([f for f, _ in images], [n for _, n in images], right)
+    lost = sum(n for image, n in zip(images, right, strict=True) if veto.rejects(*image))
+    assert lost <= cost * sum(right)
+
+
+def test_an_image_is_judged_by_its_most_familiar_box():
+    veto = ForeignVeto(first_column, 0.1)
+    calibration = [boxes(0.5 + index / 100) for index in range(40)]
+    veto.fit([f for f, _ in calibration], [n for _, n in calibration], [1] * 40)
+    assert veto.counts and 0.5 <= veto.limit < 0.56
+    assert veto.rejects(*boxes(0.1, 0.2, 0.3))
+    assert not veto.rejects(*boxes(0.1, 0.9))
+    assert not veto.rejects(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long))
+
+
+def test_without_leave_or_boxes_nothing_is_turned_down():
+    few = [boxes(0.9) for _ in range(5)]
+    for veto, images in (
+        (ForeignVeto(first_column, 0.0), few * 8),
+        (ForeignVeto(first_column), few),
+    ):
+        veto.fit([f for f, _ in images], [n for _, n in images], [1] * len(images))
+        assert not veto.counts and not veto.rejects(*boxes(0.0))
+        assert veto.limit == -math.inf
+    with pytest.raises(UserError, match='cannot cost 1.0'):
+        ForeignVeto(first_column, 1.0)
+
+
+def test_likeness_is_that_of_the_nearest_crops_of_the_class():
+    rng = np.random.default_rng(0)
+    known = normalize(torch.from_numpy(rng.normal(size=(7, 4))).float(), dim=1)
+    known_labels = torch.tensor([0, 0, 0, 0, 1, 1, 3])
+    features = torch.cat([known[:1], known[:1], known[6:], known[:1]])
+    found = nearest_likeness(features, torch.tensor([0, 1, 3, 2]), known, known_labels)
+    cosines = known[0] @ known.T
+    assert found[0] == pytest.approx(float(cosines[:4].topk(3).values.mean()))
+    assert found[1] == pytest.approx(float(cosines[4:6].mean()), abs=1e-6)
+    assert found[2] == pytest.approx(1.0), 'the only crop of its class is compared alone'
+    assert found[3] == 1.0, 'nothing is known of this class'
