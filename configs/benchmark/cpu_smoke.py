@@ -2,7 +2,7 @@
 
 _base_ = 'neu_cpu.py'
 
-demo = dict(images=40, size=96)
+demo = dict(images=60, size=96)
 data_root = None
 
 options = {
