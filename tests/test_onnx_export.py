@@ -294,3 +294,22 @@ def test_a_suppression_of_nothing_gives_nothing():
     kept = suppression(nothing)
     assert kept.boxes.shape == (2, 3, 4)
     assert not kept.scores.any() and (kept.labels == -1).all()
+
+
+def test_without_test_images_noise_is_compared_and_said(runs, tmp_path, monkeypatch, capsys):
+    run = runs('retinanet')
+    run.config.test_dataloader.dataset.data_root = str(tmp_path / 'none')
+    monkeypatch.setattr('mmdsym.trained_run.load_run', lambda target, config: run)
+    run_tool(monkeypatch, 'anything', '--out', tmp_path / 'out', '--onnx')
+    assert 'images of random noise' in capsys.readouterr().out
+
+
+def test_images_of_several_sizes_have_no_fixed_one(runs, tmp_path, monkeypatch):
+    def of_two_sizes(config, count):
+        frames, real = read_frames(config, count)
+        return [frames[0], frames[0].cropped(50, 60)], real
+
+    monkeypatch.setattr('mmdsym.deployment.onnx_export.read_frames', of_two_sizes)
+    with pytest.raises(UserError, match='several sizes once resized .50x60, 96x77.'):
+        export_onnx(runs('retinanet'), tmp_path, fixed_size=True)
+    assert not list(tmp_path.iterdir())
