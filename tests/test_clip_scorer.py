@@ -215,7 +215,7 @@ def test_likeness_is_agreement_until_crops_are_known(image, parts):
     labels = torch.tensor([0, 1, 0])
     (features,) = scorer.embed([image], [boxes])
     agreement = scorer.score_features(features, labels).agreement
-    torch.testing.assert_close(scorer.likeness(features, labels), agreement.logit())
+    torch.testing.assert_close(scorer.likeness(features, labels), agreement)
     scorer.fit(LabelledFeatures(features[:2], labels[:2]), None)
     likeness = scorer.likeness(features, labels)
     torch.testing.assert_close(likeness[:2], torch.ones(2))

@@ -1,7 +1,5 @@
 """What is foreign, and what the veto against it may cost."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -27,7 +25,7 @@ def boxes(*levels):
     cost=st.floats(0.01, 0.5),
 )
 def test_it_costs_no_more_than_it_may(levels, cost):
-    veto = ForeignVeto(first_column, cost)
+    veto = ForeignVeto([first_column], cost)
     images = [boxes(*of_image) for of_image in levels]
     right = [len(of_image) for of_image in levels]
     veto.fit([f for f, _ in images], [n for _, n in images], right)
@@ -36,26 +34,38 @@ def test_it_costs_no_more_than_it_may(levels, cost):
 
 
 def test_an_image_is_judged_by_its_most_familiar_box():
-    veto = ForeignVeto(first_column, 0.1)
+    veto = ForeignVeto([first_column], 0.1)
     calibration = [boxes(0.5 + index / 100) for index in range(40)]
     veto.fit([f for f, _ in calibration], [n for _, n in calibration], [1] * 40)
-    assert veto.counts and 0.5 <= veto.limit < 0.56
+    assert veto.counts and 0.5 <= veto.limits[0] < 0.56
     assert veto.rejects(*boxes(0.1, 0.2, 0.3))
     assert not veto.rejects(*boxes(0.1, 0.9))
     assert not veto.rejects(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long))
 
 
+def test_an_image_is_foreign_only_if_all_measures_say_so():
+    veto = ForeignVeto([first_column, lambda features, labels: features[:, 1]], 0.05)
+    features = torch.rand(60, 2, generator=torch.manual_seed(0))
+    labels = torch.zeros(1, dtype=torch.long)
+    veto.fit([row[None] for row in features], [labels] * 60, [1] * 60)
+    limits = torch.from_numpy(veto.limits).float()
+    below, above = limits - 0.01, limits + 0.01
+    assert veto.rejects(below[None], labels)
+    for mixed in (torch.stack([below[0], above[1]]), torch.stack([above[0], below[1]])):
+        assert not veto.rejects(mixed[None], labels)
+    # Limits that only few reach together may lie higher than either could alone.
+    assert (veto.limits > np.quantile(features.numpy(), 0.05, axis=0)).any()
+
+
 def test_without_leave_or_boxes_nothing_is_turned_down():
     few = [boxes(0.9) for _ in range(5)]
-    for veto, images in (
-        (ForeignVeto(first_column, 0.0), few * 8),
-        (ForeignVeto(first_column), few),
-    ):
+    free, strict = ForeignVeto([first_column], 0.0), ForeignVeto([first_column])
+    for veto, images in ((free, few * 8), (strict, few)):
         veto.fit([f for f, _ in images], [n for _, n in images], [1] * len(images))
         assert not veto.counts and not veto.rejects(*boxes(0.0))
-        assert veto.limit == -math.inf
+        assert (veto.limits == -np.inf).all()
     with pytest.raises(UserError, match='cannot cost 1.0'):
-        ForeignVeto(first_column, 1.0)
+        ForeignVeto([first_column], 1.0)
 
 
 def test_likeness_is_that_of_the_nearest_crops_of_the_class():

@@ -20,6 +20,8 @@ from .fit_together import ImageRows, fit_together
 from .foreign_veto import ForeignVeto
 from .fusion import Fusion
 
+_SCORE_KEPT_BY_FOREIGN = 0.25
+
 
 class Verdict(NamedTuple):
     """What became of the boxes of one image.
@@ -40,7 +42,8 @@ class CropOpinion:
     floor of the first opinion on, above which ``covered_recall`` of the right calibration boxes
     lie, and of those the best ``max_boxes`` of an image. All others keep the first opinion.
 
-    All boxes of an image that the veto turns down have the score 0.
+    Boxes of an image that the veto turns down keep a quarter of their score: too little to become
+    pseudo-labels, enough to be told from what is certainly wrong.
 
     Args:
         evidence: On crops; ``None`` never asks.
@@ -62,7 +65,7 @@ class CropOpinion:
         self,
         evidence: JoinedEvidence | None,
         fusion: Fusion | None,
-        covered_recall: float = 0.98,
+        covered_recall: float = 0.9,
         max_boxes: int = 3,
         veto: ForeignVeto | None = None,
         clip_column: str = 'class/agreement',
@@ -179,8 +182,8 @@ class CropOpinion:
     def state_dict(self) -> dict[str, object]:
         """Returns what was learnt, as tensors and plain values."""
         fusion = None if self.fusion is None else self.fusion.state_dict()
-        limit = None if self.veto is None else self.veto.limit
-        return {'fusion': fusion, 'floor': self.floor, 'veto': limit}
+        limits = None if self.veto is None else torch.from_numpy(self.veto.limits.copy())
+        return {'fusion': fusion, 'floor': self.floor, 'veto': limits}
 
     def load_state_dict(self, state: Mapping) -> None:
         """Takes over what :meth:`state_dict` returned.
@@ -194,7 +197,7 @@ class CropOpinion:
             self.fusion.load_state_dict(state['fusion'])
         self.floor = float(state['floor'])
         if self.veto is not None and state['veto'] is not None:
-            self.veto.limit = float(state['veto'])
+            self.veto.limits = state['veto'].cpu().double().numpy().copy()
 
     def _rows(
         self, found: InstanceData, first: Tensor, asked: Tensor, features: Tensor
@@ -225,7 +228,7 @@ class CropOpinion:
             agreement = torch.from_numpy(rows[:, 1 + self._clip_column])
             clip[asked] = agreement.float().sigmoid()
         if self.veto is not None and self.veto.rejects(features, found.labels.cpu()[asked]):
-            return Verdict(torch.zeros_like(scores), clip)
+            return Verdict(_SCORE_KEPT_BY_FOREIGN * scores, clip)
         return Verdict(scores, clip)
 
 

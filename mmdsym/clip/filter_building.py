@@ -103,7 +103,8 @@ def _build_crop_opinion(
     evidence = JoinedEvidence({kind: judges[kind](scorer) for kind in wanted})
     settings = {'prior': 'the boxes', **fusion}
     fused = Fusion(crop_kinds(evidence), num_classes, **settings)
-    return CropOpinion(evidence, fused, veto=ForeignVeto(scorer.likeness, cost), **crops)
+    measures = (scorer.likeness, lambda *boxes: scorer.score_features(*boxes).agreement)
+    return CropOpinion(evidence, fused, veto=ForeignVeto(measures, cost), **crops)
 
 
 def build_scorer(scorer: Mapping | nn.Module, classes: Sequence[str]) -> nn.Module:

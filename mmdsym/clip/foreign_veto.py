@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,51 +14,55 @@ from mmdsym.errors import UserError
 _FEWEST_BOXES = 20
 
 
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""Features (N, D) and class indices (N,) to one number a box, (N,); larger is more familiar."""
+
+
 class ForeignVeto:
     """Turns down images none of whose boxes looks like a labelled defect of its class.
 
     A fusion learns from the mistakes that the teacher makes on images like the labelled ones,
     mostly wrong extents. It never sees what else gets into an unlabelled pool: another material,
     another product. There the teacher is sure of boxes that resemble nothing known. On an image of
-    the product at least one box does, so images are judged by their most familiar box.
+    the product at least one box does, so images are judged by their most familiar box. An image is
+    turned down when all measures find it less familiar than nearly all right boxes.
 
     Args:
-        likeness: Features (N, D) and class indices (N,) to how much each crop looks like labelled
-            ones of its class, (N,); see :meth:`mmdsym.clip.CLIPScorer.likeness`.
+        measures: What is measured of a box, such as :meth:`mmdsym.clip.CLIPScorer.likeness`.
         cost: Share of the right calibration boxes that the veto may cost, in [0, 1); 0 for no veto.
 
     Attributes:
-        limit: Likeness below which an image is turned down; minus infinity for none.
+        limits: One for each measure, below which an image is foreign; minus infinity for never.
 
     Raises:
         UserError: ``cost`` is out of range.
     """
 
-    def __init__(self, likeness: Callable[[Tensor, Tensor], Tensor], cost: float = 0.02) -> None:
+    def __init__(self, measures: Sequence[Measure], cost: float = 0.02) -> None:
         if not 0 <= cost < 1:
             raise UserError(
                 f'the veto of the CLIP filter cannot cost {cost} of the right boxes: give a share '
                 'from 0 to below 1.'
             )
-        self.likeness = likeness
+        self.measures = tuple(measures)
         self.cost = cost
-        self.limit = -math.inf
+        self.limits = np.full(len(self.measures), -np.inf)
 
     @property
     def counts(self) -> bool:
         """Whether anything is turned down at present."""
-        return self.limit > -math.inf
+        return bool(np.isfinite(self.limits).all())
 
-    def familiarity(self, features: Tensor, labels: Tensor) -> float:
-        """Returns the likeness of an image's most familiar box; infinite without a box.
+    def familiarity(self, features: Tensor, labels: Tensor) -> np.ndarray:
+        """Returns what each measure says of the most familiar box; infinite without a box.
 
         Args:
-            features: Of its boxes, (N, D).
+            features: Of an image's boxes, (N, D).
             labels: Their class indices, (N,).
         """
         if not len(labels):
-            return math.inf
-        return float(self.likeness(features, labels).max())
+            return np.full(len(self.measures), np.inf)
+        return np.array([float(measure(features, labels).max()) for measure in self.measures])
 
     def fit(
         self,
@@ -67,7 +70,7 @@ class ForeignVeto:
         labels: Sequence[Tensor],
         right_boxes: Sequence[int],
     ) -> None:
-        """Sets the limit so that at most :attr:`cost` of the right boxes lie below it.
+        """Sets the limits so that at most :attr:`cost` of the right boxes lie below all of them.
 
         Args:
             features: Of the boxes of each calibration image that CLIP was shown.
@@ -80,10 +83,11 @@ class ForeignVeto:
             if right and len(found)
         ]
         pairs = [pair for part in all_gather_object(mine) for pair in part]
-        levels = np.repeat([pair[0] for pair in pairs], [pair[1] for pair in pairs])
-        self.limit = -math.inf
-        if self.cost and len(levels) >= _FEWEST_BOXES:
-            self.limit = float(np.quantile(levels, self.cost, method='lower'))
+        counts = [right for _, right in pairs]
+        self.limits = np.full(len(self.measures), -np.inf)
+        if self.cost and sum(counts) >= _FEWEST_BOXES:
+            levels = np.repeat(np.stack([level for level, _ in pairs]), counts, axis=0)
+            self.limits = _joint_limits(levels, self.cost)
 
     def rejects(self, features: Tensor, labels: Tensor) -> bool:
         """Says whether an image is turned down.
@@ -92,7 +96,18 @@ class ForeignVeto:
             features: Of its boxes that CLIP was shown, (N, D).
             labels: Their class indices, (N,).
         """
-        return self.counts and self.familiarity(features, labels) < self.limit
+        return self.counts and bool((self.familiarity(features, labels) < self.limits).all())
+
+
+def _joint_limits(levels: np.ndarray, cost: float) -> np.ndarray:
+    """The highest limits of one rank in each column with at most this share of rows below all."""
+    ranked = np.sort(levels, axis=0)
+    limits = ranked[0]
+    for candidate in ranked:
+        if (levels < candidate).all(axis=1).mean() > cost:
+            break
+        limits = candidate
+    return limits
 
 
 def nearest_likeness(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -89,9 +90,15 @@ class Prototypes:
         return replace(self, keys=self.keys.to(device), labels=self.labels.to(device))
 
     def _likeness(self, features: Tensor) -> Tensor:
-        keys = self.keys.to(features)
-        centre = keys.mean(dim=0)
-        return normalize(features - centre, dim=1) @ normalize(keys - centre, dim=1).T
+        centre, keys = self._centred
+        features = normalize(features - centre.to(features), dim=1)
+        return features @ keys.to(features).T
+
+    @cached_property
+    def _centred(self) -> tuple[Tensor, Tensor]:
+        """The keys' mean, and what is left of them without it, as unit vectors."""
+        centre = self.keys.mean(dim=0)
+        return centre, normalize(self.keys - centre, dim=1)
 
     def _log_affinities(self, likeness: Tensor, beta: float) -> Tensor:
         exponents = beta * (likeness - 1)

@@ -156,8 +156,9 @@ class PseudoLabelFilter:
             lines += self.crops.fusion.report.lines()
         if self.crops.veto is not None and self.crops.veto.counts:
             lines.append(
-                'CLIP turns down images whose most familiar box has a likeness to labelled crops '
-                f'below {self.crops.veto.limit:.3f}.'
+                'CLIP turns down images whose most familiar box looks like labelled ones less than '
+                + ' and '.join(f'{limit:.3f}' for limit in self.crops.veto.limits)
+                + ' (likeness, agreement with the class).'
             )
         return lines
 

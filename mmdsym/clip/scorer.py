@@ -107,6 +107,7 @@ class CLIPScorer(nn.Module):
         self.evidence = evidence
         self.temperature = 1.0
         self.prototypes: Prototypes | None = None
+        self._known: Tensor | None = None
         self.held_out: HeldOutQuality | None = None
         self._source = None if prototypes is None else PrototypeSource(**prototypes)
         self._tokens = [built.tokenise(sentences) for sentences in self.prompts]
@@ -164,6 +165,7 @@ class CLIPScorer(nn.Module):
                 text = None if self.evidence == 'prototypes' else text
                 prototypes = prototypes.tuned(text, held_out)
             self.prototypes = prototypes.to(self.device)
+            self._known = None
         if held_out is None:
             return
         logits = self.logits(held_out.features.to(self.device)).cpu()
@@ -260,17 +262,19 @@ class CLIPScorer(nn.Module):
 
         Returns:
             (N,): the mean cosine with the nearest labelled crops of the class, in the image tower's
-            own space where it is known; without labelled crops the log-odds of the agreement.
+            own space where it is known; without labelled crops the agreement.
         """
         self.prepare()
         features, labels = features.to(self.device), labels.to(self.device).long()
         if self.prototypes is None:
-            return torch.logit(self.score_features(features, labels).agreement, eps=1e-4)
-        own = self.encoder.trunk_of
-        if 'trunk' not in self.encoder.parts:
-            own = torch.nn.Identity()
-        known = self.prototypes
-        return nearest_likeness(own(features), labels, own(known.keys), known.labels)
+            return self.score_features(features, labels).agreement
+        if self._known is None:
+            self._known = self._look_of(self.prototypes.keys)
+        look = self._look_of(features)
+        return nearest_likeness(look, labels, self._known, self.prototypes.labels)
+
+    def _look_of(self, features: Tensor) -> Tensor:
+        return self.encoder.trunk_of(features) if 'trunk' in self.encoder.parts else features
 
     def logits(self, features: Tensor) -> Tensor:
         """Returns what sentences and prototypes say together, before the temperature.
