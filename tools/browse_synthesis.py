@@ -17,6 +17,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--out', default='synthesis.png', help='PNG; default: synthesis.png')
     parser.add_argument('--pairs', type=_positive, default=1, help='rows for each class')
     parser.add_argument('--seed', type=int, default=0, help='chooses other examples')
+    parser.add_argument(
+        '--synthetic-only', action='store_true', help='painted regions alone, to be shown around'
+    )
     add_config_options(parser)
     return parser.parse_args()
 
@@ -31,7 +34,7 @@ def main() -> None:
     # Imported late, so that --help answers at once.
     from mmdsym.diffusion.atomic_file import write_file
     from mmdsym.diffusion.labelled_images import read_labelled_images
-    from mmdsym.diffusion.synthesis_sheet import draw_synthesis_sheet
+    from mmdsym.diffusion.synthesis_sheet import draw_synthesis_sheet, draw_synthetic_regions
 
     folder, manifest = _newest_cache(_cache_root(arguments))
     origin = manifest['labelled']
@@ -42,7 +45,12 @@ def main() -> None:
             data_prefix=dict(img=origin['images']),
         )
     )
-    sheet = draw_synthesis_sheet(folder, manifest, labelled, arguments.pairs, arguments.seed)
+    if arguments.synthetic_only:
+        sheet = draw_synthetic_regions(
+            folder, labelled.classes, 2 * arguments.pairs, arguments.seed
+        )
+    else:
+        sheet = draw_synthesis_sheet(folder, manifest, labelled, arguments.pairs, arguments.seed)
     stream = io.BytesIO()
     sheet.image.save(stream, 'PNG')
     replaced = ' (replaced)' if out.exists() else ''

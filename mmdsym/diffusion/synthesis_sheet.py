@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from .size_distribution import BUCKETS
 
 _CONTEXT = 2.0
 _MIN_WINDOW = 64
+_REGION_SIDE = 96
+_SEAM = 4
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,63 @@ def draw_synthesis_sheet(
     return SynthesisSheet(compose_sheet(entries, title, columns=len(BUCKETS)), **counts)
 
 
+def draw_synthetic_regions(
+    folder: Path, classes: Sequence[str], per_size: int = 2, seed: int = 0
+) -> SynthesisSheet:
+    """Draws a row for each class of painted regions alone: not one pixel of a labelled image.
+
+    Args:
+        folder: A finished cache.
+        classes: Class names, in the order of the labels.
+        per_size: Regions of each of small, medium and large.
+        seed: Of the choice of examples.
+
+    Raises:
+        UserError: An image or the annotations of the cache are missing or damaged.
+    """
+    generator = np.random.default_rng(seed)
+    synthetic = _synthetic_examples(folder)
+    entries, shown = [], 0
+    for label, name in enumerate(classes):
+        row = []
+        for size in BUCKETS:
+            examples = synthetic.get((label, size), [])
+            generator.shuffle(examples)
+            captions = [f'{name}, {size}'] + [''] * (per_size - 1)
+            row += [
+                _region_panel(example, caption)
+                for example, caption in zip(examples, captions, strict=False)
+            ]
+        shown += len(row)
+        entries += [row] if row else []
+    title = 'Painted regions, each at its own scale'
+    return SynthesisSheet(compose_sheet(entries, title, columns=1), real=0, synthetic=shown)
+
+
+def _region_panel(example: _Example, caption: str) -> Image.Image:
+    # Whole pixels inside the box: at its edge painted and real ones are blended.
+    box = [round(value) for value in example.box]
+    inner = [box[0] + _SEAM, box[1] + _SEAM, box[2] - _SEAM, box[3] - _SEAM]
+    if inner[0] >= inner[2] or inner[1] >= inner[3]:
+        inner = box
+    region = _open(example.path).crop(inner)
+    region.thumbnail((_REGION_SIDE, _REGION_SIDE))
+    panel = Image.new('RGB', (_REGION_SIDE, _REGION_SIDE), (40, 40, 44))
+    panel.paste(region, ((_REGION_SIDE - region.width) // 2, (_REGION_SIDE - region.height) // 2))
+    return draw_panel(panel, [], caption)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as opened:
+            return opened.convert('RGB')
+    except OSError:
+        raise UserError(
+            f'the image {path} cannot be read: restore it, or run tools/synthesize.py if '
+            'it belongs to a cache.'
+        ) from None
+
+
 def _real_examples(
     labelled: LabelledImages, manifest: Mapping
 ) -> dict[tuple[int, str], list[_Example]]:
@@ -137,14 +196,7 @@ def _panel(
     if len(examples) <= pair:
         return draw_panel(Image.new('RGB', (_MIN_WINDOW, _MIN_WINDOW)), [], f'{caption}: none')
     example = examples[pair]
-    try:
-        with Image.open(example.path) as opened:
-            image = opened.convert('RGB')
-    except OSError:
-        raise UserError(
-            f'the image {example.path} cannot be read: restore it, or run tools/synthesize.py if '
-            'it belongs to a cache.'
-        ) from None
+    image = _open(example.path)
     left, top, right, bottom = _window(example.box, image.size)
     x1, y1, x2, y2 = example.box
     box = Box((x1 - left, y1 - top, x2 - left, y2 - top), example.kind or 'real', colour)
