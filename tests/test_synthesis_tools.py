@@ -52,6 +52,11 @@ def test_a_cache_is_made_found_and_shown(options, tmp_path, monkeypatch, capsys)
     with Image.open(sheets[0]) as image:
         # Three sizes of real beside synthetic, a row for each of two classes.
         assert image.width > 6 * 400 and image.height > 2 * 400
+    regions = tmp_path / 'regions.png'
+    run_tool(monkeypatch, 'browse_synthesis.py', folder, '--out', regions, '--synthetic-only')
+    assert '0 real and' in capsys.readouterr().out
+    with Image.open(regions) as image:
+        assert image.width > 400 and image.height > 2 * 400
 
 
 @pytest.mark.parametrize(
