@@ -2,6 +2,7 @@ import json
 import runpy
 import subprocess
 import sys
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +155,8 @@ def write_run(folder, model, root):
     folder.mkdir()
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    network = MODELS.build(config.model)
+    # Detectors write into the config that they are built from.
+    network = MODELS.build(deepcopy(config.model))
     # As after training: no two networks and no two classes alike.
     with torch.no_grad():
         for parameter in network.parameters():

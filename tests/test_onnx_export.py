@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -11,12 +10,10 @@ import pytest
 import tiny_detectors
 import torch
 from mmdet.registry import MODELS
-from mmengine import Config
 from test_export import CLASSES, data_root, run_tool, semi_supervised, write_run  # noqa: F401
 
 from mmdsym.deployment.contract import METADATA_KEY, read_resize
 from mmdsym.deployment.frames import read_frames
-from mmdsym.deployment.graph import DetectorGraph
 from mmdsym.deployment.matching import Cuts, Found, compare
 from mmdsym.deployment.onnx_export import export_onnx
 from mmdsym.deployment.parity import check_parity
@@ -25,7 +22,7 @@ from mmdsym.deployment.same_padding import fix_same_padding
 from mmdsym.deployment.suppression import NO_SCORE, Boxes, Suppression
 from mmdsym.errors import UserError
 from mmdsym.export import build_plain_detector
-from mmdsym.trained_run import load_run
+from mmdsym.trained_run import dataset_for_testing, load_run
 
 torch.set_num_threads(1)
 
@@ -164,15 +161,22 @@ def test_detectors_that_predict_otherwise_are_refused(runs, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_transformer_is_refused():
-    path = Path(__file__).parents[1] / 'configs' / '_base_' / 'detectors' / 'deformable_detr_r50.py'
-    model = Config.fromfile(path).model
-    model.backbone.update(depth=18, base_channels=8, init_cfg=None)
-    model.neck.in_channels = [16, 32, 64]
-    with pytest.raises(
-        UserError, match='DeformableDETR with DeformableDETRHead cannot be exported'
-    ):
-        DetectorGraph(MODELS.build(model))
+def test_a_transformer_is_exported_at_one_size(runs, tmp_path):
+    run = runs('deformable_detr')
+    with pytest.raises(UserError, match='one size of images alone; add --fixed-size'):
+        export_onnx(run, tmp_path)
+    with pytest.raises(UserError, match='no suppression that could be left out'):
+        export_onnx(run, tmp_path, suppress=False, fixed_size=True)
+    with pytest.raises(UserError, match='96x77 are padded to 96x96.*keep_ratio=False'):
+        export_onnx(run, tmp_path, fixed_size=True)
+    assert not list(tmp_path.iterdir())
+    dataset_for_testing(run.config).pipeline[1].keep_ratio = False
+    exported = export_onnx(run, tmp_path, fixed_size=True)
+    assert exported.parity.boxes == 2 * 30
+    detector = build_plain_detector(run)
+    frames, _ = read_frames(detector.cfg, 2)
+    runtime = OpenVino(exported.path, threads=1)
+    assert check_parity(detector, runtime, frames, exported.contract, False).pixels < 0.5
 
 
 @pytest.mark.parametrize(

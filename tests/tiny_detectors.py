@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from copy import deepcopy
 
+from conftest import REPOSITORY
+from mmengine import Config
 from test_export import CLASSES, NECK, PREPROCESSOR, TEST_CFG, retinanet_of_mmdet
 
 COUNT = len(CLASSES)
-# Few enough images pixels that no level is cut: ties at a cut would be decided by rounding.
+# So few pixels that no level is cut: ties at a cut would be decided by rounding.
 TESTING = dict(TEST_CFG, nms_pre=1000, max_per_img=50)
 RESNET = dict(type='ResNet', depth=18, base_channels=8, out_indices=(1, 2, 3))
 POINTS = dict(type='MlvlPointGenerator', offset=0, strides=[8, 16, 32])
@@ -121,3 +123,14 @@ def gfl() -> dict:
     head = dict(model['bbox_head'], type='GFLHead', reg_max=8)
     head['loss_cls'] = dict(type='QualityFocalLoss', use_sigmoid=True)
     return dict(model, type='GFL', bbox_head=head)
+
+
+def deformable_detr() -> dict:
+    path = REPOSITORY / 'configs' / '_base_' / 'detectors' / 'deformable_detr_r50.py'
+    model = Config.fromfile(path).model.to_dict()
+    model['backbone'] |= dict(depth=18, base_channels=8, init_cfg=None)
+    model['neck']['in_channels'] = [16, 32, 64]
+    model['encoder']['num_layers'] = model['decoder']['num_layers'] = 1
+    model['bbox_head']['num_classes'] = COUNT
+    # Every pair of query and class is a box: none is at a cut.
+    return dict(model, num_queries=15, test_cfg=dict(max_per_img=30))

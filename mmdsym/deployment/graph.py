@@ -10,6 +10,7 @@ from mmdsym.errors import UserError
 
 from .dense_head import DenseCandidates, is_plain_dense_head
 from .normalisation import Normalisation, frame_of
+from .query_head import NoSuppression, QueryBoxes, is_plain_query_detector
 from .suppression import Boxes, Suppression
 from .two_stage import TwoStageCandidates, is_plain_two_stage
 
@@ -31,12 +32,18 @@ class DetectorGraph(nn.Module):
         self.normalisation = Normalisation(detector.data_preprocessor)
         self.candidates, self.test_config = _candidates_of(detector)
         # Made in any case: whoever suppresses outside follows the same settings.
-        self.suppression = Suppression(
-            self.test_config.get('nms'),
-            self.candidates.class_count,
-            int(self.test_config.get('max_per_img', -1)),
-        )
+        self.suppression = _suppression_of(self.candidates, self.test_config)
         self.suppress = suppress
+        if not suppress and self.suppression.iou_threshold is None:
+            raise UserError(
+                f'{type(detector).__name__} has no suppression that could be left out; use --onnx '
+                'instead of --onnx-raw.'
+            )
+
+    @property
+    def takes_any_size(self) -> bool:
+        """Whether batch and size of the images may vary."""
+        return not isinstance(self.candidates, QueryBoxes)
 
     def forward(self, image: Tensor) -> Boxes:
         """Detects.
@@ -48,8 +55,13 @@ class DetectorGraph(nn.Module):
             Boxes in pixels of ``image``. Suppressed: the best first, padded with score 0 and
             label -1. Otherwise: all candidates in no order, score -1 where there is none.
         """
-        features = self.detector.extract_feat(self.normalisation(image))
-        found = self.candidates(features, frame_of(image))
+        pixels = self.normalisation(image)
+        features = self.detector.extract_feat(pixels)
+        if self.takes_any_size:
+            found = self.candidates(features, frame_of(image))
+        else:
+            padded = tuple(int(side) for side in pixels.shape[-2:])
+            found = self.candidates(features, frame_of(image), padded)
         return self.suppression(found) if self.suppress else found
 
 
@@ -68,12 +80,21 @@ def _candidates_of(detector: nn.Module) -> tuple[nn.Module, dict]:
         and is_plain_two_stage(detector)
     ):
         return TwoStageCandidates(detector), detector.test_cfg.rcnn
+    if is_plain_query_detector(detector):
+        return QueryBoxes(detector), detector.test_cfg or {}
     head = type(getattr(detector, 'bbox_head', None) or getattr(detector, 'roi_head', None))
     raise UserError(
         f'{kind.__name__} with {head.__name__} cannot be exported to ONNX, only dense detectors '
-        'that predict as RetinaNet, ATSS, FCOS and RTMDet do, and Faster R-CNN; deploy this one '
-        'with MMDetection (leave out --onnx and --onnx-raw).'
+        'that predict as RetinaNet, ATSS, FCOS and RTMDet do, Faster R-CNN and (Deformable) DETR; '
+        'deploy this one with MMDetection (leave out --onnx and --onnx-raw).'
     )
+
+
+def _suppression_of(candidates: nn.Module, test_config: dict) -> nn.Module:
+    if isinstance(candidates, QueryBoxes):
+        return NoSuppression(candidates.limit)
+    limit = int(test_config.get('max_per_img', -1))
+    return Suppression(test_config.get('nms'), candidates.class_count, limit)
 
 
 def _refuse_least_size(test_config: dict) -> None:

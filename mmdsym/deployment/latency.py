@@ -20,6 +20,7 @@ from mmdsym.export import build_plain_detector
 from mmdsym.trained_run import TrainedRun
 
 from .frames import Frame, predict, read_frames
+from .graph import DetectorGraph
 from .onnx_export import export_onnx
 from .parity import check_parity
 from .runtimes import OnnxRuntime, OpenVino
@@ -60,7 +61,7 @@ def measure_latency(
     frames, real = read_frames(detector.cfg, image_count)
     with tempfile.TemporaryDirectory() as folder:
         steps = {REFERENCE: lambda: [predict(detector, frame) for frame in frames]}
-        for fixed in (False, True):
+        for fixed in (False, True) if DetectorGraph(detector).takes_any_size else (True,):
             exported = export_onnx(run, folder, which, fixed_size=fixed, force=True)
             for name, kind in _RUNTIMES.items():
                 runtime = kind(exported.path, threads)

@@ -88,6 +88,11 @@ def export_onnx(
     size = _common_size(frames) if fixed_size else None
     # Another instance: what the comparison relies on is not touched.
     graph = DetectorGraph(build_plain_detector(run, which), suppress).eval()
+    if size is None and not graph.takes_any_size:
+        raise UserError(
+            f'{type(detector).__name__} becomes a graph for one size of images alone; add '
+            '--fixed-size.'
+        )
     fix_same_padding(graph.detector, detector.data_preprocessor.pad_size_divisor)
     origin = f'{run.checkpoint_path.name}, {which if run.is_pair else "detector"}'
     contract = describe(graph, run.classes, detector.cfg, thresholds_of(run).tolist(), origin)
@@ -146,6 +151,8 @@ def to_onnx(graph: nn.Module, width: int, height: int, dynamic: bool) -> ModelPr
                 output_names=list(OUTPUT_NAMES),
                 dynamic_axes=_FREE_AXES if dynamic else None,
             )
+        except UserError:
+            raise
         # Whatever a network's own code raises when shapes are no plain numbers any more.
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -50,7 +50,7 @@ def check_parity(
     cuts = Cuts(
         contract['score_threshold'],
         rule['max_boxes'],
-        rule['iou_threshold'],
+        float('inf') if rule['iou_threshold'] is None else rule['iou_threshold'],
         rule['class_agnostic'],
     )
     parity = merged([compare(*pair, cuts) for pair in compared])
