@@ -40,6 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     add('--checkpoint', type=Path, help='to start from; without one, weights are random')
     add('--rounds', type=int, default=9, help='measurements of each variant (9)')
     add('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    add('--revisit', action='store_true', help='batches that were trained on before')
     add('--no-memory', action='store_true', help='leave out the measurement of memory')
     add('--out', type=Path, help='json to write')
     add('--force', action='store_true', help='replace an existing json')
@@ -106,7 +107,8 @@ def main() -> None:
     arguments = parse_arguments()
     variants = read_variants(arguments.configs, arguments.cfg_options)
     one = arguments.memory_of or arguments.profile
-    test = SpeedTest(variants[0], arguments.checkpoint, 3 if one else arguments.rounds + 1)
+    count = 3 if one else arguments.rounds + 1
+    test = SpeedTest(variants[0], arguments.checkpoint, count, arguments.revisit)
     if arguments.memory_of:
         print(f'{PEAK}{test.peak_memory(pick(variants, one))}')
         return
@@ -120,6 +122,7 @@ def main() -> None:
         'configs': [str(path) for path in arguments.configs],
         'checkpoint': arguments.checkpoint and arguments.checkpoint.name,
         'rounds': arguments.rounds,
+        'revisited': arguments.revisit,
         'threads': torch.get_num_threads(),
         'hardware': hardware(),
         'versions': versions(),

@@ -16,6 +16,7 @@ import json
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from mmdsym.config import complete_config
 from mmdsym.diffusion.atomic_file import write_file
@@ -56,7 +57,8 @@ def find_cache(synthesis: Path) -> Path:
     if not synthesis.is_file():
         raise UserError(f'there is no config {synthesis}: see the folder configs/.')
     cfg = complete_config(Config.fromfile(synthesis))
-    return DATASETS.build(find_synthesis(cfg)).synthesis.folder
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return DATASETS.build({**find_synthesis(cfg), 'pipeline': []}).synthesis.folder
 
 
 def read_images(data: Path, split: str, name: str) -> LabelledImages:

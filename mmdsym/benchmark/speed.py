@@ -75,20 +75,24 @@ class SpeedTest:
     """Variants that train on the same batches of one variant's joint stage.
 
     In each, the teacher is the student's copy, thresholds and filter are calibrated, and the
-    weight of the unsupervised loss has reached its end. No batch comes twice, so that the filter
-    finds no box that it remembers.
+    weight of the unsupervised loss has reached its end. Unless batches are revisited, none comes
+    twice, so that the filter finds no box that it remembers.
 
     Args:
         source: The DSYM variant that the batches come from.
         checkpoint: Of a detector, for all variants to start from; random weights without one.
         count: Number of batches.
+        revisit: Whether each variant trains on all batches once before it is measured.
 
     Raises:
         UserError: The source has no stage with unlabelled images.
     """
 
-    def __init__(self, source: Variant, checkpoint: Path | None, count: int) -> None:
+    def __init__(
+        self, source: Variant, checkpoint: Path | None, count: int, revisit: bool = False
+    ) -> None:
         self.checkpoint = checkpoint
+        self.revisit = revisit
         begin = _settled(source)
         self.batches = draw_batches(source.config, begin, count)
         self._first_batch = draw_batches(source.config, joint_stage(source.config).begin, 1)[0]
@@ -112,6 +116,8 @@ class SpeedTest:
         batches = copy.deepcopy(self.batches)
         if variant.is_reference:
             batches = [as_mmdetection_batch(batch) for batch in batches]
+        for batch in copy.deepcopy(batches) if self.revisit else ():
+            training.step(batch)
         waiting = iter(batches)
         return lambda: training.step(next(waiting))
 
@@ -187,7 +193,13 @@ def _describe_labels(training: TrainingIterations) -> dict[str, float | bool]:
         'kept_boxes_per_image': round(float(statistics.kept.sum()) / images, 3),
         'images_without_kept_box': round(statistics.unused_images / images, 3),
     }
-    crops = getattr(training.model.scorer, 'crops', None)
-    if crops is not None:
-        described['filter_asks_clip'] = bool(crops.counts)
+    judge = training.model.scorer
+    if hasattr(judge, 'crops'):
+        asked, reused = judge.embedder.memory.take_counts()
+        described['filter_asks_clip'] = bool(judge.crops.counts)
+        described['crops_per_image'] = round(asked / images, 3)
+        described['remembered_share'] = round(reused / max(1, asked), 3)
+    for hook in training.runner.hooks:
+        if hasattr(hook, 'share_of_time'):
+            described['filter_share_of_time'] = round(hook.share_of_time, 4)
     return described

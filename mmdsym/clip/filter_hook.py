@@ -165,6 +165,11 @@ class CLIPPseudoLabelFilterHook(Hook):
         if runner._resume:  # the runner tells nobody else
             self._state = checkpoint.get(STATE_KEY)
 
+    @property
+    def share_of_time(self) -> float:
+        """The filter's share of the time since the last line of the log, in [0, 1]."""
+        return self._filter_seconds / max(1e-9, self._iteration_seconds)
+
     def _mode_of(self, stage: str) -> str:
         return self.schedule.get(stage, self.mode)
 
@@ -187,7 +192,7 @@ class CLIPPseudoLabelFilterHook(Hook):
         asked, reused = (sum(part[1][i] for part in parts) for i in (0, 1))
         classes = runner.train_dataloader.dataset.metainfo['classes']
         share = reused / max(1, asked)
-        cost = self._filter_seconds / max(1e-9, self._iteration_seconds)
+        cost = self.share_of_time
         self._filter_seconds = self._iteration_seconds = 0.0
         runner.logger.info(
             f'{total.line(classes)}; {asked} embeddings, {share:.0%} of them remembered; the '

@@ -19,7 +19,7 @@ synthetic = dict(
         defects_per_image=(1, 2),
         # A small model keeps the likeness of a defect when it starts near a real one: the further
         # it may leave it, the more CLIP rejects.
-        strength=(0.3, 0.6),
+        strength=(0.1, 0.25),
     ),
     # What CLIP, adapted to the labelled crops, does not take for its class is painted again.
     accept=dict(type='mmdsym.CLIPAcceptance', scorer=dict(weights='{data_root}clip/{split}')),
