@@ -29,7 +29,9 @@ def test_stage_names_become_iterations(tiny_config):
 
 
 def test_command_line_sizes_become_tuples(tiny_config):
-    cfg = complete_config(tiny_config('baselines/teacher_student_neu_40pct.py', image_size=[64, 64]))
+    cfg = complete_config(
+        tiny_config('baselines/teacher_student_neu_40pct.py', image_size=[64, 64])
+    )
     steps = cfg.test_dataloader.dataset.pipeline
     assert next(step for step in steps if step.type == 'Resize').scale == (64, 64)
 
@@ -67,7 +69,9 @@ def test_damaged_annotations_are_named(tiny_config, tmp_path, content):
     for name in ('burn_in', 'calibration', 'unlabelled', '../val'):
         (path / f'{name}.json').write_text(content)
     with pytest.raises(UserError, match='burn_in.json'):
-        complete_config(tiny_config('baselines/teacher_student_neu_40pct.py', data_root=f'{tmp_path}/'))
+        complete_config(
+            tiny_config('baselines/teacher_student_neu_40pct.py', data_root=f'{tmp_path}/')
+        )
 
 
 def test_labels_follow_the_order_of_the_file(tiny_data, tmp_path):
