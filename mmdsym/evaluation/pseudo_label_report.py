@@ -14,6 +14,8 @@ import numpy as np
 
 from .pseudo_label_quality import ALL_CLASSES, PseudoLabelQuality, QualityRow
 
+_CURVES = 3
+
 
 def write_report(
     quality: PseudoLabelQuality, out: Path, extra: Mapping[str, object] | None = None
@@ -89,6 +91,8 @@ def as_csv(rows: Sequence[QualityRow]) -> str:
 def draw_curves(quality: PseudoLabelQuality, file: object) -> None:
     """Draws precision over recall as PNG, a panel for all classes and one for each.
 
+    Only the first scores are drawn: the curves of an ablation lie on each other.
+
     Args:
         quality: What to draw.
         file: Binary file or path.
@@ -99,7 +103,7 @@ def draw_curves(quality: PseudoLabelQuality, file: object) -> None:
 
     names = list(dict.fromkeys(row.class_name for row in quality.rows))
     names = [ALL_CLASSES, *(name for name in names if name != ALL_CLASSES)]
-    scores = list(dict.fromkeys(row.score for row in quality.rows))
+    scores = list(dict.fromkeys(row.score for row in quality.rows))[:_CURVES]
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(3.6 * columns, 3.3 * rows), layout='constrained')
