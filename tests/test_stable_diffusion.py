@@ -191,6 +191,26 @@ def test_missing_parts_are_named_at_once(pipeline_folder: Path, tmp_path: Path):
         make(copy)
 
 
+@pytest.mark.parametrize(
+    ('unet', 'code', 'message'),
+    [
+        (['diffusers', 'UNet2DConditionModel'], 'unet/diffusers.py', 'never run'),
+        (['diffusers', 'UNet2DConditionModel'], 'pipeline.py', 'never run'),
+        (['subprocess', 'Popen'], None, "unet of .* comes from 'subprocess'"),
+    ],
+)
+def test_a_pipeline_brings_no_code(tmp_path: Path, unet: list, code: str | None, message: str):
+    index = dict(_class_name='StableDiffusionInpaintPipeline', unet=unet)
+    (tmp_path / 'unet').mkdir()
+    (tmp_path / 'unet/model.safetensors').touch()
+    (tmp_path / 'model_index.json').write_text(json.dumps(index))
+    if code is not None:
+        inpainting_pipeline.check_pipeline(str(tmp_path), None)
+        (tmp_path / code).write_text('raise SystemExit')
+    with pytest.raises(UserError, match=message):
+        inpainting_pipeline.check_pipeline(str(tmp_path), None)
+
+
 def test_damaged_weights_are_named(pipeline_folder: Path, tmp_path: Path):
     copy = tmp_path / 'damaged'
     shutil.copytree(pipeline_folder, copy)

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ _HUB_ID = re.compile(r'[\w.-]+/[\w.-]+')
 _INDEX = 'model_index.json'
 # Parts that the pipelines can do without; surfaces need no safety checker.
 _OPTIONAL = ('safety_checker', 'feature_extractor', 'image_encoder')
+_LIBRARIES = ('diffusers', 'transformers')
 _NETWORKS = ('unet', 'vae', 'text_encoder', 'text_encoder_2')
 # What diffusers reads from a folder; pickled weights beside them are never opened.
 _READ_SUFFIXES = ('.json', '.safetensors', '.txt', '.model')
@@ -67,7 +69,7 @@ def check_pipeline(model: str, revision: str | None) -> None:
 def _check_folder(folder: Path) -> None:
     try:
         index = json.loads((folder / _INDEX).read_text(encoding='utf-8'))
-        parts = [name for name, entry in index.items() if isinstance(entry, list) and entry[0]]
+        libraries = {k: entry[0] for k, entry in index.items() if isinstance(entry, list)}
     except FileNotFoundError:
         raise UserError(
             f'{folder} has no {_INDEX}: save the pipeline with diffusers '
@@ -77,6 +79,8 @@ def _check_folder(folder: Path) -> None:
         raise UserError(
             f'{folder / _INDEX} cannot be read ({error}): save the pipeline again.'
         ) from None
+    parts = {part: library for part, library in libraries.items() if library}
+    _refuse_code(folder, parts)
     for part in parts:
         place = folder / part
         if part in _OPTIONAL:
@@ -87,6 +91,23 @@ def _check_folder(folder: Path) -> None:
             raise UserError(
                 f'{place} has no weights as .safetensors: save the pipeline with '
                 'safe_serialization=True, or download that format.'
+            )
+
+
+def _refuse_code(folder: Path, parts: Mapping[str, str]) -> None:
+    """Refuses a pipeline that brings Python of its own, which older diffusers would run."""
+    code = next(folder.rglob('*.py'), None)
+    if code is not None:
+        raise UserError(
+            f'{code} is Python, and what lies beside weights is never run: use a pipeline that '
+            'needs no code of its own, or remove the file.'
+        )
+    for part, library in parts.items():
+        # The safety checker of old pipelines comes from a module of diffusers, and is not loaded.
+        if library not in _LIBRARIES and part != 'safety_checker':
+            raise UserError(
+                f"the part {part} of {folder} comes from '{library}', but only diffusers and "
+                'transformers are trusted: use another pipeline.'
             )
 
 
