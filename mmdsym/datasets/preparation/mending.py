@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +94,7 @@ def _mend_boxes(image: SourceImage, classes: Sequence[str], done: list[str]) -> 
 def _mend_box(box: Box, image: SourceImage, classes: Sequence[str]) -> tuple[Box | None, str]:
     if box.label not in classes:
         return None, f'dropped a box of unknown class {box.label!r}'
-    if not (box.width > 0 and box.height > 0):
+    if not (0 < box.width < math.inf and 0 < box.height < math.inf):
         return None, f'dropped a box of {box.label} without area'
     if overhang(box, image) <= TOLERANCE:
         return box, ''

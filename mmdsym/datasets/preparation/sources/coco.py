@@ -34,6 +34,8 @@ ROBOFLOW_NAME = '_annotations.coco.json'
 IMAGE_CURE = 'correct the entry, or let --fix leave out its image'
 IGNORE_CURE = 'correct or remove the entry, or let --fix ignore it'
 
+Id = int | float | str | None
+
 
 def is_coco(root: Path) -> bool:
     """Whether there is a json with COCO's lists of images, annotations and categories."""
@@ -115,19 +117,38 @@ class _Reader:
         return len(self._names) - len(self._taken)
 
     def read(self, document: Path, split: str | None, content: Mapping[str, Any]) -> None:
-        """Adds what one json describes."""
-        images = {}
-        for entry in content['images']:
-            images[entry.get('id')] = self._add_image(document, split, entry)
+        """Adds what one json describes.
+
+        Raises:
+            UserError: When one id stands for several images or classes.
+        """
+        images = self._add_images(document, split, content['images'])
         labels = read_categories(document, content)
         for annotation in content['annotations']:
             name = f'annotation {annotation.get("id")}'
-            image_id = annotation.get('image_id')
+            image_id = id_of(annotation, 'image_id')
             if image_id not in images:
                 message = f'{name} belongs to image id {image_id}, which is not listed'
                 self._tell(WITHOUT_IMAGE, document, message, IGNORE_CURE)
             elif images[image_id] is not None:
                 self._add_box(document, images[image_id], name, annotation, labels)
+
+    def _add_images(
+        self, document: Path, split: str | None, entries: Sequence[Mapping]
+    ) -> dict[Id, SourceImage | None]:
+        """Adds images; returns them by their id, None for those left out."""
+        images: dict[Id, SourceImage | None] = {}
+        names: dict[Id, str] = {}
+        for entry in entries:
+            number, name = id_of(entry), str(entry.get('file_name'))
+            if names.setdefault(number, name) != name:
+                raise UserError(
+                    f'{document} gives image id {number} to both {names[number]!r} and {name!r}; '
+                    'give each image an id of its own'
+                )
+            # Of an image that is listed twice, the first entry keeps the boxes.
+            images.setdefault(number, self._add_image(document, split, entry))
+        return images
 
     def _add_image(self, document: Path, split: str | None, entry: Mapping) -> SourceImage | None:
         """Adds an image; returns None when its file is missing or listed already."""
@@ -163,7 +184,7 @@ class _Reader:
             message = f'{name} of image {image.name} has no readable box ({error})'
             self._tell(UNREADABLE, document, message, IMAGE_CURE, image.name)
             return
-        number = annotation.get('category_id')
+        number = id_of(annotation, 'category_id')
         label = labels.get(number, f'number {number}')
         image.boxes.append(Box(*edges, label=label, ignore=bool(annotation.get('iscrowd'))))
 
@@ -186,6 +207,12 @@ class _Reader:
         self.source.problems.append(Problem(kind, file, message, cure, image))
 
 
+def id_of(entry: Mapping[str, Any], key: str = 'id') -> Id:
+    """The id under a key; a list or an object, which is none, as text that can be named."""
+    value = entry.get(key)
+    return str(value) if isinstance(value, (list, dict)) else value
+
+
 def edges_of_annotation(annotation: Mapping[str, Any]) -> Edges:
     """The edges of an annotation's box, or of its polygons or mask where it has none.
 
@@ -201,15 +228,15 @@ def edges_of_annotation(annotation: Mapping[str, Any]) -> Edges:
     return edges_of_segmentation(segmentation)
 
 
-def read_categories(path: Path, content: Mapping[str, Any]) -> dict[Any, str]:
+def read_categories(path: Path, content: Mapping[str, Any]) -> dict[Id, str]:
     """Category ids to names; ids may have gaps and come in any order.
 
     Raises:
         UserError: When one id stands for several names.
     """
-    names: dict[Any, str] = {}
+    names: dict[Id, str] = {}
     for category in content['categories']:
-        number, name = category.get('id'), str(category.get('name'))
+        number, name = id_of(category), str(category.get('name'))
         if names.setdefault(number, name) != name:
             raise UserError(
                 f'{path} gives category id {number} to both {names[number]!r} and {name!r}; give '
@@ -225,9 +252,9 @@ def _class_names(
     found: list[tuple[str, Any, str, bool]] = []
     for path, _, content in documents:
         labels = read_categories(path, content)
-        used = {labels.get(a.get('category_id')) for a in content['annotations']}
+        used = {labels.get(id_of(a, 'category_id')) for a in content['annotations']}
         for category in content['categories']:
-            number, name = category.get('id'), str(category.get('name'))
+            number, name = id_of(category), str(category.get('name'))
             heads = name not in used and _is_heading(category, content['categories'], path)
             found.append((str(type(number)), number, name, heads))
     ordered = sorted(found, key=lambda entry: entry[:2])
