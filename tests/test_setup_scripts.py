@@ -282,7 +282,12 @@ def test_two_at_once_take_turns(machine):
 def test_the_test_command_lints_and_tests(machine, script):
     result, calls = machine.run(script)
     assert result.returncode == 0, result.stderr
-    assert calls[-3:] == ['-m ruff check .', '-m ruff format --check .', '-m pytest']
+    assert calls[-4:] == [
+        '-m ruff check .',
+        '-m ruff format --check .',
+        '-m pytest tests/deployment',
+        '-m pytest --ignore=tests/deployment',
+    ]
 
 
 def test_the_test_command_hands_arguments_to_pytest(machine):
@@ -290,7 +295,15 @@ def test_the_test_command_hands_arguments_to_pytest(machine):
     assert calls[-1] == '-m pytest tests/test_versions.py -k torch'
 
 
-@pytest.mark.parametrize('step', ['-m ruff check*', '-m ruff format*', '-m pytest*'])
+@pytest.mark.parametrize(
+    'step',
+    [
+        '-m ruff check*',
+        '-m ruff format*',
+        '-m pytest tests/deployment',
+        '-m pytest --ignore*',
+    ],
+)
 def test_the_test_command_fails_when_a_step_fails(machine, step):
     assert machine.run('tools/run_tests.sh', fail=step)[0].returncode != 0
 

@@ -10,4 +10,11 @@ python=$(realpath -m -- "${MMDSYM_VENV:-.venv}")/bin/python
 
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-"$python" -m pytest "$@"
+if [[ $# -gt 0 ]]; then
+  exec "$python" -m pytest "$@"
+fi
+# Apart: a process that has loaded ONNX Runtime and OpenVINO has crashed in a later training.
+failed=0
+"$python" -m pytest tests/deployment || failed=1
+"$python" -m pytest --ignore=tests/deployment || failed=1
+exit "$failed"

@@ -25,7 +25,7 @@ from mmdsym.trained_run import load_run
 
 torch.set_num_threads(1)
 
-SCRIPT = Path(__file__).parents[1] / 'tools' / 'infer_onnx.py'
+SCRIPT = Path(__file__).parents[2] / 'tools' / 'infer_onnx.py'
 # Runs the script where nothing but the standard library and its three packages can be imported.
 ISOLATED = """
 import runpy, sys
