@@ -27,9 +27,9 @@ parts = dict(
         },
     ),
 )
-# Seconds of one iteration of each part, of one region to paint, and of one image in training and in
-# a test, on 2 CPU cores: what --dry-run goes by where nothing was measured.
-rough_seconds = dict(diffusion=1.0, clip=0.6, region=0.3, image=0.06, test_image=0.05)
+# Guesses at the seconds of one iteration of each part, of one region to paint, and of one image in
+# training and in a test, on 2 CPU cores: what --dry-run goes by where nothing was measured.
+rough_seconds = dict(diffusion=1.0, clip=0.6, region=0.6, image=0.06, test_image=0.05)
 
 synthetic_source = dict(
     _base_.synthetic,
