@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
@@ -16,6 +15,8 @@ from torch import nn
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.registry import RUNNERS
+
+from .processes import start_processes
 
 
 @RUNNERS.register_module()
@@ -44,8 +45,8 @@ class DSYMRunner(Runner):
 
         MMEngine's own set-up asks each process for its GPU.
         """
-        if self._shares_cpu and self.launcher == 'pytorch' and not is_distributed():
-            torch.distributed.init_process_group('gloo')
+        if self._shares_cpu and self.launcher == 'pytorch':
+            start_processes(self.launcher)
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: nn.Module) -> nn.Module:

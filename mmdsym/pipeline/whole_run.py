@@ -7,11 +7,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import get_rank, init_dist, is_distributed
+from mmengine.dist import get_rank
 
 from mmdsym.command_line import build_runner
 from mmdsym.config import complete_config
 from mmdsym.diffusion.first_rank import from_first_rank
+from mmdsym.engine.processes import start_processes
 
 from .after_training import Finishing, parse_after_training
 from .part_making import PartState, make_part, state_of
@@ -61,9 +62,8 @@ class WholeRun:
         Raises:
             UserError: A step failed for a reason that the user can remove.
         """
-        if self.cfg.get('launcher', 'none') != 'none' and not is_distributed():
-            dist = (self.cfg.get('env_cfg') or {}).get('dist_cfg') or {}
-            init_dist(self.cfg.launcher, **dist)
+        settings = (self.cfg.get('env_cfg') or {}).get('dist_cfg')
+        start_processes(self.cfg.get('launcher', 'none'), settings)
         # One process speaks for all ranks.
         with claimed(self.work_dir) if get_rank() == 0 else nullcontext():
             self._execute()
