@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 from mmdsym.errors import UserError
 
+CLIP_FILTER_STATE = 'clip_filter'
+"""Under which name the CLIP filter keeps its state in a checkpoint."""
+
 
 @dataclass(frozen=True)
 class TrainedRun:
@@ -34,6 +37,11 @@ class TrainedRun:
     def is_pair(self) -> bool:
         """Whether the config declares teacher and student (and not one plain detector)."""
         return 'detector' in self.config.model
+
+    @property
+    def has_filtered_scores(self) -> bool:
+        """Whether its thresholds belong to scores of the CLIP filter, not to the detector's own."""
+        return CLIP_FILTER_STATE in self.checkpoint
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 import json
 import runpy
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -265,3 +266,10 @@ def test_the_command_asks_for_a_checkpoint(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match='2'):
         run_tool(monkeypatch, 'configs/nowhere.py')
     assert 'name a checkpoint' in capsys.readouterr().err
+
+
+def test_thresholds_of_filtered_scores_are_not_used_on_the_detectors_own():
+    run = run_with(dict(keep_thresholds=torch.tensor([0.9, 0.1])))
+    filtered = replace(run, checkpoint={**run.checkpoint, 'clip_filter': {}})
+    assert thresholds_of(filtered).tolist() == pytest.approx([0.3, 0.3])
+    assert thresholds_of(run).tolist() == pytest.approx([0.9, 0.1])

@@ -13,13 +13,12 @@ from mmengine.runner import Runner
 from mmdsym.engine.hooks.stage_hook import dsym_model
 from mmdsym.errors import UserError
 from mmdsym.registry import HOOKS
+from mmdsym.trained_run import CLIP_FILTER_STATE
 
 from .filter_building import build_filter, is_better_than_chance
 from .filter_counts import FilterCounts
 from .filter_sheet import draw_filter_sheet
 from .pseudo_label_filter import MODES, PseudoLabelFilter
-
-STATE_KEY = 'clip_filter'
 
 
 @HOOKS.register_module()
@@ -158,12 +157,12 @@ class CLIPPseudoLabelFilterHook(Hook):
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Adds the state of the filter."""
         if self.filter is not None:
-            checkpoint[STATE_KEY] = self.filter.state_dict()
+            checkpoint[CLIP_FILTER_STATE] = self.filter.state_dict()
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Remembers the state, for a run that is resumed; another one starts anew."""
         if runner._resume:  # the runner tells nobody else
-            self._state = checkpoint.get(STATE_KEY)
+            self._state = checkpoint.get(CLIP_FILTER_STATE)
 
     @property
     def share_of_time(self) -> float:

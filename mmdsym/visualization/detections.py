@@ -99,14 +99,15 @@ def thresholds_of(run: TrainedRun, score_threshold: float | None = None) -> Tens
         score_threshold: Used for every class when given, in [0, 1].
 
     Returns:
-        Shape (num_classes,). Without calibration, and for a class of which calibration trusts no
-        box at all, 0.3.
+        Shape (num_classes,). Without calibration, where it was one of filtered scores, and for a
+        class of which it trusts no box at all, 0.3.
     """
     count = len(run.classes)
     if score_threshold is not None:
         return torch.full((count,), float(score_threshold))
     calibrated = run.checkpoint['state_dict'].get('keep_thresholds')
-    if not run.is_pair or calibrated is None or calibrated.numel() != count:
+    known = run.is_pair and not run.has_filtered_scores and calibrated is not None
+    if not known or calibrated.numel() != count:
         return torch.full((count,), DEFAULT_THRESHOLD)
     usable = calibrated.isfinite() & (calibrated <= 1)
     return torch.where(usable, calibrated, DEFAULT_THRESHOLD)
