@@ -138,7 +138,6 @@ def test_a_folder_of_the_user_is_taken_as_it_is(leaf):
 def test_a_part_that_nothing_uses_is_not_trained(leaf):
     cfg = load(leaf)
     cfg.train_dataloader.dataset.sources.synthetic = None
-    cfg.synthetic_source = None
     assert [part.name for part in declared_parts(complete_config(cfg))] == ['clip']
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmdsym.errors import UserError
 
 from .contents import Contents
-from .description import describe, digest_of
+from .description import DETERMINING, describe, digest_of
 from .exports import find_export
 
 _REQUIRED = ('config', 'folder')
@@ -52,8 +52,9 @@ class Part:
 def declared_parts(cfg: Config) -> list[Part]:
     """Returns the parts that a config has to train for itself, in the order of declaration.
 
-    A part whose folder nothing in the config names any more is left out, and so is one that is
-    declared as the folder of a model, since the user answers for it.
+    A part that none of the settings which determine the run names any more is left out, whatever
+    helper variables still speak of it, and so is one that is declared as the folder of a model,
+    since the user answers for it.
 
     Args:
         cfg: A completed config, or one of which only the parts are not filled in.
@@ -61,16 +62,7 @@ def declared_parts(cfg: Config) -> list[Part]:
     Raises:
         UserError: A declaration is wrong, or names a config or data that do not exist.
     """
-    contents = Contents()
-    named = set(_strings({key: cfg[key] for key in cfg if key != 'parts'}))
-    parts = []
-    for name, declaration in (cfg.get('parts') or {}).items():
-        if isinstance(declaration, str):
-            continue
-        _check(name, declaration)
-        if _is_named(name, declaration, named):
-            parts.append(_build(name, declaration, cfg, contents))
-    return parts
+    return _parts_named_in(cfg, DETERMINING)
 
 
 def folders_of_named_parts(cfg: Config) -> dict[str, str]:
@@ -82,12 +74,26 @@ def folders_of_named_parts(cfg: Config) -> dict[str, str]:
     Raises:
         UserError: See :func:`declared_parts`.
     """
-    texts = list(_strings({key: cfg[key] for key in cfg if key != 'parts'}))
+    everywhere = [key for key in cfg if key != 'parts']
+    texts = list(_strings({key: cfg[key] for key in everywhere}))
     names = [name for name in cfg.parts if any(f'{{{name}}}' in text for text in texts)]
     if not names:
         return {}
-    trained = {part.name: str(part.folder) for part in declared_parts(cfg)}
+    trained = {part.name: str(part.folder) for part in _parts_named_in(cfg, everywhere)}
     return {name: trained.get(name) or cfg.parts[name] for name in names}
+
+
+def _parts_named_in(cfg: Config, keys: Iterable[str]) -> list[Part]:
+    contents = Contents()
+    named = set(_strings({key: cfg[key] for key in keys if key in cfg}))
+    parts = []
+    for name, declaration in (cfg.get('parts') or {}).items():
+        if isinstance(declaration, str):
+            continue
+        _check(name, declaration)
+        if _is_named(name, declaration, named):
+            parts.append(_build(name, declaration, cfg, contents))
+    return parts
 
 
 def fix_configs(cfg: Config) -> Config:
