@@ -17,6 +17,9 @@ from mmdsym.errors import UserError
 CLIP_FILTER_STATE = 'clip_filter'
 """Under which name the CLIP filter keeps its state in a checkpoint."""
 
+TEACHER_GUARD_STATE = 'teacher_guard'
+"""Under which name the teacher's guard keeps its state in a checkpoint."""
+
 
 @dataclass(frozen=True)
 class TrainedRun:

@@ -4,6 +4,7 @@ from .hooks import (
     ChannelsLastHook,
     PseudoLabelMonitorHook,
     StageHook,
+    TeacherGuardHook,
     TeacherUpdateHook,
     ThresholdCalibrationHook,
 )
@@ -17,6 +18,7 @@ __all__ = [
     'PseudoLabelMonitorHook',
     'StageHook',
     'StagedTrainLoop',
+    'TeacherGuardHook',
     'TeacherStudentValLoop',
     'TeacherUpdateHook',
     'ThresholdCalibrationHook',

@@ -8,7 +8,7 @@ from .calibration import (
     keep_thresholds,
 )
 from .defect_metric import DefectMetric
-from .precision_recall import PrecisionRecallCurve
+from .precision_recall import PrecisionRecallCurve, mean_average_precision
 from .pseudo_label_metric import PseudoLabelMetric, read_truth
 from .pseudo_label_quality import PseudoLabelQuality, ScoredBoxes, TrueBoxes, measure_quality
 from .pseudo_label_report import write_report
@@ -25,6 +25,7 @@ __all__ = [
     'cover_thresholds',
     'judge_detections',
     'keep_thresholds',
+    'mean_average_precision',
     'measure_quality',
     'read_truth',
     'write_report',

@@ -65,3 +65,24 @@ class PrecisionRecallCurve:
     def _envelope_at(self, recalls: np.ndarray) -> np.ndarray:
         index = np.searchsorted(self.recall, recalls, side='left')
         return np.append(self.envelope, 0.0)[index]
+
+
+def mean_average_precision(detections: JudgedDetections, true_boxes: np.ndarray) -> float:
+    """Returns the mean of the average precision over the classes that have true boxes.
+
+    Args:
+        detections: Judged at one overlap, on any number of images.
+        true_boxes: Number of true boxes of each class, shape (num_classes,).
+
+    Returns:
+        In [0, 1]; NaN where no class has a true box.
+    """
+    precisions = []
+    for label in np.flatnonzero(true_boxes):
+        mine = detections.labels == label
+        of_class = JudgedDetections(
+            detections.scores[mine], detections.labels[mine], detections.correct[mine]
+        )
+        curve = PrecisionRecallCurve.of(of_class, int(true_boxes[label]))
+        precisions.append(curve.average_precision)
+    return float(np.mean(precisions)) if precisions else float('nan')

@@ -92,6 +92,7 @@ class DSYMDetector(SemiBaseDetector):
         self.scorer: PseudoLabelScorer | None = None
         self.stage: Stage | None = None
         self.iteration = 0
+        self.unsupervised_share = 1.0
         self.statistics = PseudoLabelStatistics.empty(self.num_classes)
         # Buffers, so that a resumed run goes on with the thresholds that it had.
         self.register_buffer('keep_thresholds', torch.full((self.num_classes,), torch.nan))
@@ -114,6 +115,10 @@ class DSYMDetector(SemiBaseDetector):
         one that is a :class:`PseudoLabelReviser` has the last word on the selected boxes.
         """
         self.scorer = scorer
+
+    def set_unsupervised_share(self, share: float) -> None:
+        """Sets what part of the stage's unsupervised weight counts, in [0, 1]."""
+        self.unsupervised_share = share
 
     def copy_student_to_teacher(self) -> None:
         """Makes the teacher equal to the student, buffers included."""
@@ -265,7 +270,7 @@ class DSYMDetector(SemiBaseDetector):
         useful = [index for index, image in enumerate(labels) if self._teaches(image)]
         self.statistics.unused_images += len(labels) - len(useful)
         self.statistics.iterations += 1
-        weight = self._loss_weight('unlabelled')
+        weight = self._loss_weight('unlabelled') * self.unsupervised_share
         if not useful or weight == 0:
             # Losses may synchronise processes, so that none of several may leave it out.
             if get_world_size() == 1:

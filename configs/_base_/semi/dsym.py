@@ -18,5 +18,6 @@ custom_hooks = [
         further_dataloader=_base_.further_dataloader,
     ),
     dict(type='mmdsym.TeacherUpdateHook', decay=0.998),
+    dict(type='mmdsym.TeacherGuardHook'),
     dict(type='mmdsym.PseudoLabelMonitorHook'),
 ]

@@ -4,6 +4,7 @@ from .channels_last_hook import ChannelsLastHook
 from .iteration_seed_hook import IterationSeedHook
 from .pseudo_label_monitor_hook import PseudoLabelMonitorHook
 from .stage_hook import StageHook
+from .teacher_guard_hook import TeacherGuardHook
 from .teacher_update_hook import TeacherUpdateHook
 from .threshold_calibration_hook import ThresholdCalibrationHook
 
@@ -12,6 +13,7 @@ __all__ = [
     'IterationSeedHook',
     'PseudoLabelMonitorHook',
     'StageHook',
+    'TeacherGuardHook',
     'TeacherUpdateHook',
     'ThresholdCalibrationHook',
 ]

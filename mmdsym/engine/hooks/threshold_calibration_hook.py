@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
@@ -14,12 +15,16 @@ from mmdsym.evaluation import (
     cover_thresholds,
     judge_detections,
     keep_thresholds,
+    mean_average_precision,
 )
 from mmdsym.models import CalibratedScorer, DSYMDetector, LabelledPredictions
 from mmdsym.registry import HOOKS
 from mmdsym.stages import Stage
 
 from .stage_hook import dsym_model
+
+TEACHER_ON_CALIBRATION = 'teacher_on_calibration'
+"""Under which name the message hub has (iteration, mAP@0.5) of the teacher as last judged."""
 
 
 @HOOKS.register_module()
@@ -30,6 +35,9 @@ class ThresholdCalibrationHook(Hook):
     teacher judges the calibration images; the thresholds become the lowest scores with which
     the stage's target precision is met. Once a stage trains on the calibration images, its
     thresholds stay as they are, since what the detector has learnt by heart proves nothing.
+
+    From the same boxes, by the teacher's own scores, follows its mAP@0.5, which is logged and told
+    to other hooks (:data:`TEACHER_ON_CALIBRATION`) until a stage has trained on these images.
 
     A scorer that learns (:class:`mmdsym.models.CalibratedScorer`) is fitted on the same images at
     the same time, and the thresholds come from scores that it gave to images held out of the fit.
@@ -55,14 +63,19 @@ class ThresholdCalibrationHook(Hook):
         stage = runner.train_loop.stage
         if not stage.uses_teacher or (runner.iter - stage.begin) % self.interval:
             return
+        if runner.iter > stage.begin and stage.images.get('calibration'):
+            return
+        found = self._predict(runner)
+        self._judge_teacher(runner, found)
         if stage.thresholds.fixed:
-            self._fix(runner, stage)
-        elif runner.iter == stage.begin or not stage.images.get('calibration'):
-            self.calibrate(runner, stage)
+            self._fix(runner, stage, found)
+        else:
+            self._calibrate(runner, stage, found)
 
-    def calibrate(self, runner: Runner, stage: Stage) -> None:
-        """Judges the calibration images and sets the thresholds on all ranks."""
-        judged = self._judge(runner)
+    def _calibrate(self, runner: Runner, stage: Stage, found: LabelledPredictions) -> None:
+        """Sets the thresholds on all ranks."""
+        judged = judge_images(found, self._score(runner, found))
+        judged = JudgedDetections.concatenate(all_gather_object(judged))
         model = dsym_model(runner)
         policy = stage.thresholds
         model.set_thresholds(
@@ -71,7 +84,7 @@ class ThresholdCalibrationHook(Hook):
         )
         self._log(runner, stage)
 
-    def _fix(self, runner: Runner, stage: Stage) -> None:
+    def _fix(self, runner: Runner, stage: Stage, found: LabelledPredictions) -> None:
         if runner.iter != stage.begin:
             return
         model = dsym_model(runner)
@@ -79,19 +92,30 @@ class ThresholdCalibrationHook(Hook):
         drop = keep if stage.thresholds.drop is None else stage.thresholds.drop
         model.set_thresholds([keep] * model.num_classes, [drop] * model.num_classes)
         if isinstance(model.scorer, CalibratedScorer):
-            self._judge(runner)
+            self._score(runner, found)
 
-    def _judge(self, runner: Runner) -> JudgedDetections:
+    def _judge_teacher(self, runner: Runner, found: LabelledPredictions) -> None:
+        stages = runner.train_loop.schedule.stages
+        if any(s.images.get('calibration') for s in stages if s.begin < runner.iter):
+            return
+        judged = judge_images(found, [boxes.teacher_scores for boxes in found.predictions])
+        labels = [truth.labels.cpu().numpy() for truth in found.truths]
+        counts = np.bincount(
+            np.concatenate([*labels, np.zeros(0, dtype=int)]),
+            minlength=dsym_model(runner).num_classes,
+        )
+        parts = all_gather_object((judged, counts))
+        map50 = mean_average_precision(
+            JudgedDetections.concatenate([judged for judged, _ in parts]),
+            sum(counts for _, counts in parts),
+        )
+        runner.message_hub.update_info(TEACHER_ON_CALIBRATION, (runner.iter, map50), resumed=False)
+        runner.visualizer.add_scalars({'calibration/teacher_mAP_50': map50}, step=runner.iter)
+
+    def _predict(self, runner: Runner) -> LabelledPredictions:
         if not isinstance(self.dataloader, DataLoader):
             self.dataloader = runner.build_dataloader(self.dataloader)
-        found = predict_labelled(dsym_model(runner), self.dataloader)
-        scores = self._score(runner, found)
-        parts = [
-            judge_detections(boxes.bboxes, score, boxes.labels, truth.bboxes, truth.labels)
-            for boxes, score, truth in zip(found.predictions, scores, found.truths, strict=True)
-        ]
-        of_all_ranks = all_gather_object(JudgedDetections.concatenate(parts))
-        return JudgedDetections.concatenate(of_all_ranks)
+        return predict_labelled(dsym_model(runner), self.dataloader)
 
     def _score(self, runner: Runner, found: LabelledPredictions) -> list[Tensor]:
         scorer = dsym_model(runner).scorer
@@ -127,6 +151,21 @@ class ThresholdCalibrationHook(Hook):
         scalars = {f'threshold/keep_{name}': high for name, high in zip(classes, keep, strict=True)}
         scalars |= {f'threshold/drop_{name}': low for name, low in zip(classes, drop, strict=True)}
         runner.visualizer.add_scalars(scalars, step=runner.iter)
+
+
+def judge_images(found: LabelledPredictions, scores: list[Tensor]) -> JudgedDetections:
+    """Matches the boxes of labelled images with their ground truth.
+
+    Args:
+        found: Boxes and ground truth of each image.
+        scores: For each image, those that the boxes are ranked by.
+    """
+    return JudgedDetections.concatenate(
+        [
+            judge_detections(boxes.bboxes, score, boxes.labels, truth.bboxes, truth.labels)
+            for boxes, score, truth in zip(found.predictions, scores, found.truths, strict=True)
+        ]
+    )
 
 
 @torch.no_grad()
