@@ -3,6 +3,7 @@
 Examples:
     python tools/prepare_dataset.py NEU-DET.zip --name neu_det
     python tools/prepare_dataset.py my_parts/ --name my_parts --unlabelled-dir more_images/
+    python tools/prepare_dataset.py wide_sheets/ --name sheets --tile 640
     python tools/prepare_dataset.py --demo
     python tools/prepare_dataset.py corrected.json --merge data/my_parts --name my_parts_2
 """
@@ -19,14 +20,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mmdsym.datasets.preparation.archive import open_source  # noqa: E402
 from mmdsym.datasets.preparation.assignment import assign_splits  # noqa: E402
-from mmdsym.datasets.preparation.demo import open_demo  # noqa: E402
+from mmdsym.datasets.preparation.demo import open_demo, open_large_demo  # noqa: E402
 from mmdsym.datasets.preparation.known_good import add_known_good  # noqa: E402
 from mmdsym.datasets.preparation.merging.command import merge  # noqa: E402
 from mmdsym.datasets.preparation.merging.merge import PREFERENCES  # noqa: E402
 from mmdsym.datasets.preparation.prepare import Choices, prepare  # noqa: E402
+from mmdsym.datasets.preparation.records import Source  # noqa: E402
 from mmdsym.datasets.preparation.sources.read import LAYOUTS, read_source  # noqa: E402
+from mmdsym.datasets.preparation.tiles import TileChoice  # noqa: E402
 from mmdsym.datasets.preparation.unlabelled import add_unlabelled  # noqa: E402
 from mmdsym.errors import UserError, exit_on_user_error  # noqa: E402
+from mmdsym.tiling import Tiling  # noqa: E402
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -56,11 +60,26 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add('--merge', type=Path, metavar='PREPARED', help='SOURCE holds labels for this data set')
     add('--prefer', choices=PREFERENCES, help='what wins where a merge finds other labels')
     add('--label-source', default='corrected', help='origin to note for merged labels (corrected)')
+    add('--tile', type=int, metavar='PIXELS', help='cut large images into tiles of this side')
+    add('--overlap', type=float, default=0.2, help='share of its side a tile shares (0.2)')
+    add(
+        '--visible-share',
+        type=float,
+        default=0.5,
+        help='a box counts in a tile that shows this share of it (0.5)',
+    )
+    add(
+        '--empty-tiles',
+        type=float,
+        default=0.1,
+        help='share to keep of the tiles in which no box is known (0.1)',
+    )
     add('--fix', action='store_true', help='clip and drop what can be mended, and say so')
     add('--force', action='store_true', help='replace an existing data set that differs')
     add('--demo', action='store_true', help='generate a demo data set of steel defects')
     add('--demo-size', type=int, default=200, help='side of its images in pixels (200)')
-    add('--demo-images', type=int, default=300, help='its size, a fifth of it validates (300)')
+    add('--demo-large', action='store_true', help='the same, 3000x2000 with defects of 10 pixels')
+    add('--demo-images', type=int, help='how many, a fifth validates (300, large ones 40)')
     return parser.parse_args(argv)
 
 
@@ -70,8 +89,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parse_arguments(argv)
     choices = Choices(arguments.fractions, arguments.seeds, arguments.calibration_fraction)
     name = data_set_name(arguments)
-    if arguments.demo:
-        with open_demo(arguments.demo_images, arguments.out, arguments.demo_size) as source:
+    if arguments.demo or arguments.demo_large:
+        with generate(arguments) as source:
             finish(arguments, name, source, choices)
         return
     if arguments.source is None:
@@ -87,13 +106,29 @@ def main(argv: list[str] | None = None) -> None:
         finish(arguments, name, source, choices)
 
 
-def finish(arguments: argparse.Namespace, name: str, source, choices: Choices) -> None:
+def generate(arguments: argparse.Namespace) -> AbstractContextManager[Source]:
+    """Opens the demo data that the command line asks for."""
+    if arguments.demo_large:
+        return open_large_demo(arguments.demo_images or 40, arguments.out)
+    return open_demo(arguments.demo_images or 300, arguments.out, arguments.demo_size)
+
+
+def choose_tiles(arguments: argparse.Namespace) -> TileChoice | None:
+    """How images are cut, if they are."""
+    if arguments.tile is None:
+        return None
+    tiling = Tiling(arguments.tile, arguments.overlap)
+    return TileChoice(tiling, arguments.visible_share, arguments.empty_tiles)
+
+
+def finish(arguments: argparse.Namespace, name: str, source: Source, choices: Choices) -> None:
     """Adds unlabelled and known-good images, writes the data set and says what became of it."""
     if arguments.unlabelled_dir is not None:
         add_unlabelled(source, arguments.unlabelled_dir)
     if arguments.known_good_dir is not None:
         add_known_good(source, arguments.known_good_dir)
-    written = prepare(source, name, arguments.out, choices, arguments.fix, arguments.force)
+    tiles = choose_tiles(arguments)
+    written = prepare(source, name, arguments.out, choices, arguments.fix, arguments.force, tiles)
     tell(arguments.out / name, written)
 
 
@@ -128,7 +163,8 @@ def data_set_name(arguments: argparse.Namespace) -> str:
     Raises:
         UserError: When it is missing or no plain folder name.
     """
-    name = arguments.name or ('demo' if arguments.demo else None)
+    demo = 'demo_large' if arguments.demo_large else 'demo' if arguments.demo else None
+    name = arguments.name or demo
     if name is None:
         raise UserError('the data set needs a name; give one with --name')
     if not re.fullmatch(r'\w[\w.-]*', name):

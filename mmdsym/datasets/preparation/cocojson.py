@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from mmdsym.datasets.preparation.boxes import edges_to_coco
 from mmdsym.datasets.preparation.records import SourceImage
+from mmdsym.tiling import Tiling
 
 
 class CocoDocuments:
@@ -15,9 +17,16 @@ class CocoDocuments:
     Args:
         classes: Class names; the first gets category id 1.
         images: All images that any document may list.
+        tiling: How they were cut, where they are tiles.
     """
 
-    def __init__(self, classes: Sequence[str], images: Sequence[SourceImage]) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        images: Sequence[SourceImage],
+        tiling: Tiling | None = None,
+    ) -> None:
+        self._tiling = tiling
         self._category_ids = {label: index for index, label in enumerate(classes, start=1)}
         ordered = sorted(images, key=lambda image: image.name)
         self._image_ids = {image.name: index for index, image in enumerate(ordered, start=1)}
@@ -37,6 +46,7 @@ class CocoDocuments:
         ordered = sorted(images, key=lambda image: image.name)
         annotations = [row for image in ordered for row in self._rows(image)] if with_boxes else []
         content = {
+            **({'info': {'tiling': asdict(self._tiling)}} if self._tiling else {}),
             'categories': [
                 {'id': number, 'name': label} for label, number in self._category_ids.items()
             ],
@@ -46,6 +56,7 @@ class CocoDocuments:
                     'file_name': image.name,
                     'width': image.width,
                     'height': image.height,
+                    **({'tile': asdict(image.tile)} if image.tile else {}),
                     **(_origin(image) if with_boxes else {}),
                 }
                 for image in ordered

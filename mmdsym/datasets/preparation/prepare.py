@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmdsym.datasets.preparation.card import make_card, render_card
@@ -15,10 +15,14 @@ from mmdsym.datasets.preparation.known_good import choose_known_good
 from mmdsym.datasets.preparation.mending import mend, refuse
 from mmdsym.datasets.preparation.records import Problem, Source, SourceImage
 from mmdsym.datasets.preparation.splitting import choose_labelled, hold_out
+from mmdsym.datasets.preparation.tiles import TileChoice, cut_into_tiles
 from mmdsym.datasets.preparation.writing import FileCopy, write_data_set
 from mmdsym.errors import UserError
 
 Subset = dict[str, list[SourceImage]]
+
+WHOLE = 'whole'
+"""Folder of the held-out images that tiles were cut from, and end of the names of their jsons."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ def prepare(
     choices: Choices | None = None,
     fix: bool = False,
     force: bool = False,
+    tiles: TileChoice | None = None,
 ) -> bool:
     """Checks a source, chooses labelled images and writes the data set to `out/name`.
 
@@ -68,6 +73,7 @@ def prepare(
         choices: What part of the training images is labelled.
         fix: Whether to clip and drop what can be mended instead of refusing.
         force: Whether an existing data set that differs may be replaced.
+        tiles: Cuts the images into tiles, once it is settled what is labelled and held out.
 
     Returns:
         False when the same data set was there already.
@@ -83,7 +89,11 @@ def prepare(
         refuse(problems)
     _require_images(source)
     subsets = choose_subsets(source, choices or Choices())
-    return write_prepared(source, subsets, out / name, problems, mended, force)
+    source.notes += remarks_on(source, subsets)
+    if tiles is None:
+        return write_prepared(source, subsets, out / name, problems, mended, force)
+    with cut_into_tiles(source, subsets, tiles, out) as (tiled, lists):
+        return write_prepared(tiled, lists, out / name, problems, mended, force)
 
 
 def write_prepared(
@@ -110,7 +120,6 @@ def write_prepared(
     Raises:
         UserError: When the target holds something else.
     """
-    source.notes += _remarks(source, subsets)
     card = make_card(target.name, source, problems, mended, subsets)
     page = render_card(card)
     print(page)
@@ -172,14 +181,18 @@ def _complete(
 
 
 def _plan(source: Source, subsets: Mapping[str, Subset]) -> dict[str, bytes | FileCopy]:
-    everything = source.images + source.unlabelled
-    documents = CocoDocuments(source.classes, everything)
+    whole = [replace(image, name=f'{WHOLE}/{image.name}') for image in source.whole]
+    everything = source.images + source.unlabelled + whole
+    documents = CocoDocuments(source.classes, everything, source.tiling)
     plan: dict[str, bytes | FileCopy] = {
         f'images/{image.name}': FileCopy(image.path, image.file_hash) for image in everything
     }
     for split in ('train', 'val', 'test'):
         if split != 'test' or source.in_split(split):
             plan[f'annotations/{split}.json'] = documents.document(source.in_split(split))
+    for split in {image.split for image in whole}:
+        images = [image for image in whole if image.split == split]
+        plan[f'annotations/{split}_{WHOLE}.json'] = documents.document(images)
     for folder, parts in subsets.items():
         for part, images in parts.items():
             plan[f'annotations/{folder}/{part}.json'] = documents.document(
@@ -198,7 +211,7 @@ def _require_images(source: Source) -> None:
             )
 
 
-def _remarks(source: Source, subsets: Mapping[str, Subset]) -> list[str]:
+def remarks_on(source: Source, subsets: Mapping[str, Subset]) -> list[str]:
     """What a user should know about the data that no number of the card says."""
     remarks = []
     used = source.images + source.unlabelled

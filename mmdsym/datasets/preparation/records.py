@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmdsym.tiling import Tiling
+
 DAMAGED = 'damaged image'
 UNREADABLE = 'unreadable annotation'
 WITHOUT_IMAGE = 'annotation without image'
@@ -61,6 +63,21 @@ class Box:
         return self.width * self.height
 
 
+@dataclass(frozen=True)
+class TileOrigin:
+    """Where a tile was cut.
+
+    Args:
+        image: Name of its image.
+        x: Where its left edge lies in the image, in pixels.
+        y: Where its top edge lies.
+    """
+
+    image: str
+    x: int
+    y: int
+
+
 @dataclass
 class SourceImage:
     """One image of a source, with its boxes.
@@ -80,6 +97,7 @@ class SourceImage:
         known_good: Whether a person said that it has no defect.
         label_source: Where its labels come from, such as `'human'` or `'corrected'`; empty where
             nobody said.
+        tile: Where it was cut, if it is a tile.
     """
 
     path: Path
@@ -95,6 +113,7 @@ class SourceImage:
     pixel_hash: str = ''
     known_good: bool = False
     label_source: str = ''
+    tile: TileOrigin | None = None
 
     @property
     def stem(self) -> str:
@@ -144,6 +163,8 @@ class Source:
         unlabelled: Extra images that never had labels.
         images_without_annotation: How many images came without any annotation.
         paper_labelled: Names of the labelled images of the published split, when it is used.
+        tiling: How images were cut, where they are tiles.
+        whole: The held-out images that tiles were cut from.
     """
 
     layout: str
@@ -155,6 +176,8 @@ class Source:
     unlabelled: list[SourceImage] = field(default_factory=list)
     images_without_annotation: int = 0
     paper_labelled: set[str] | None = None
+    tiling: Tiling | None = None
+    whole: list[SourceImage] = field(default_factory=list)
 
     def in_split(self, split: str) -> list[SourceImage]:
         """The images of one split, sorted by name."""

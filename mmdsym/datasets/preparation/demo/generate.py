@@ -70,10 +70,12 @@ def make_image(index: int, seed: int = 0, size: int = 200) -> DemoImage:
     return image
 
 
-def visible_bounds(before: np.ndarray, after: np.ndarray) -> tuple[int, int, int, int] | None:
+def visible_bounds(
+    before: np.ndarray, after: np.ndarray, min_pixels: int = MIN_PIXELS
+) -> tuple[int, int, int, int] | None:
     """Edges (x1, y1, x2, y2) of what changed visibly, in pixels; None when too little did."""
     changed = np.abs(after.astype(int) - before) >= VISIBLE
-    if changed.sum() < MIN_PIXELS:
+    if changed.sum() < min_pixels:
         return None
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     x1, x2, y1, y2 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1

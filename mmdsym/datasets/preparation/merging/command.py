@@ -12,7 +12,7 @@ from mmdsym.datasets.preparation.merging.merge import merge_labels
 from mmdsym.datasets.preparation.merging.prepared import read_prepared
 from mmdsym.datasets.preparation.merging.read import read_corrections
 from mmdsym.datasets.preparation.merging.subsets import extend_subsets
-from mmdsym.datasets.preparation.prepare import write_prepared
+from mmdsym.datasets.preparation.prepare import remarks_on, write_prepared
 from mmdsym.errors import UserError
 
 
@@ -73,6 +73,7 @@ def merge(
     else:
         refuse(problems)
     subsets = extend_subsets(source, data.subsets, report.confirmed, calibration_fraction)
+    source.notes += remarks_on(source, subsets)
     return write_prepared(source, subsets, target, problems, mended, force)
 
 

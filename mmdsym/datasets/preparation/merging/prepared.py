@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mmdsym.datasets.preparation.boxes import coco_to_edges
-from mmdsym.datasets.preparation.records import Box, Source, SourceImage
+from mmdsym.datasets.preparation.prepare import WHOLE
+from mmdsym.datasets.preparation.records import Box, Source, SourceImage, TileOrigin
 from mmdsym.errors import UserError
+from mmdsym.tiling import Tiling
 
 SPLITS = ('train', 'val', 'test')
 PARTS = ('labelled', 'burn_in', 'calibration', 'unlabelled', 'known_good')
@@ -55,14 +58,18 @@ def _read(root: Path) -> PreparedData:
         )
     images: dict[str, SourceImage] = {}
     classes: list[str] = []
+    tiling = None
     for split in SPLITS:
         path = root / 'annotations' / f'{split}.json'
         if path.is_file():
             content = _load(path)
             classes = classes or [category['name'] for category in content['categories']]
+            noted = (content.get('info') or {}).get('tiling')
+            tiling = Tiling(**noted) if noted else tiling
             for image in _labelled_images(root, path, content, split):
                 images[image.name] = image
     source = Source('merged', root, classes, list(images.values()))
+    source.tiling, source.whole = tiling, _whole_images(root)
     subsets: dict[str, dict[str, list[str]]] = defaultdict(dict)
     for path in sorted((root / 'annotations').glob('*/*.json')):
         if path.stem in PARTS:
@@ -104,7 +111,21 @@ def _labelled_images(
     return images
 
 
+def _whole_images(root: Path) -> list[SourceImage]:
+    """The held-out images that tiles were cut from, under the names that they had before."""
+    whole = []
+    for split in SPLITS:
+        path = root / 'annotations' / f'{split}_{WHOLE}.json'
+        if path.is_file():
+            whole += _labelled_images(root, path, _load(path), split)
+    for image in whole:
+        image.name = image.name.removeprefix(f'{WHOLE}/')
+        image.file_hash = hashlib.sha256(image.path.read_bytes()).hexdigest()
+    return whole
+
+
 def _image(root: Path, entry: dict[str, Any]) -> SourceImage:
     name = entry['file_name']
     size = int(entry['width']), int(entry['height'])
-    return SourceImage(root / 'images' / name, name, width=size[0], height=size[1])
+    tile = TileOrigin(**entry['tile']) if 'tile' in entry else None
+    return SourceImage(root / 'images' / name, name, width=size[0], height=size[1], tile=tile)

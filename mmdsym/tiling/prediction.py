@@ -1,0 +1,108 @@
+"""What a tiled detector finds on all images, as one document."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mmdsym.errors import UserError
+from mmdsym.tiling.detections import Detections, evaluate
+from mmdsym.tiling.grid import Tiling
+from mmdsym.tiling.tiled_detector import Merging, TiledDetector
+from mmdsym.tiling.whole_images import WholeImages
+from mmdsym.trained_run import TrainedRun
+
+
+@dataclass(frozen=True)
+class TiledPrediction:
+    """How a run is used on large images.
+
+    Args:
+        run: From :func:`mmdsym.trained_run.load_run`.
+        tiling: Where tiles lie; None shows the detector each image as a whole.
+        merging: What becomes of boxes that several tiles found.
+        which: `'teacher'` or `'student'`; without meaning for a plain detector.
+        with_whole: Whether the whole image is looked at besides tiles.
+        long_side: Pixels to which the longer side of what the detector sees is scaled; by default
+            what the run's test pipeline says.
+        least_score: Boxes with a lower score are dropped, in [0, 1].
+
+    Raises:
+        UserError: The score is out of its range.
+    """
+
+    run: TrainedRun
+    tiling: Tiling | None
+    merging: Merging = Merging()
+    which: str = 'teacher'
+    with_whole: bool = False
+    long_side: int | None = None
+    least_score: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.least_score <= 1:
+            raise UserError(f'a score of {self.least_score:g} is outside [0, 1]; give 0.05.')
+
+    def run_on(self, images: WholeImages) -> dict:
+        """Predicts on all images.
+
+        Returns:
+            A COCO document whose annotations have scores, boxes in pixels of the whole images,
+            with `settings`, `seconds_per_image`, and `metrics` where the truth is known.
+
+        Raises:
+            UserError: An image cannot be read, or the run is not complete.
+        """
+        detector = TiledDetector(self.run, self.which, self.least_score, self.long_side)
+        category_ids = [category['id'] for category in images.categories]
+        found: dict[int, Detections] = {}
+        began = time.monotonic()
+        for entry in tqdm(images.images, desc='detecting', unit='image', disable=None):
+            found[entry['id']] = self._detect(detector, images.path(entry))
+        seconds = (time.monotonic() - began) / max(len(found), 1)
+        document = {
+            'settings': self._settings(),
+            'seconds_per_image': round(seconds, 2),
+            'images': images.images,
+            'categories': images.categories,
+            'annotations': [
+                row for number, one in found.items() for row in one.as_coco(number, category_ids)
+            ],
+        }
+        if images.annotations is not None:
+            document['metrics'] = evaluate(found, images.annotations, detector.classes)
+        return document
+
+    def _detect(self, detector: TiledDetector, path: Path) -> Detections:
+        if self.tiling is None:
+            return detector.on_whole(path)
+        return detector.on_tiles(path, self.tiling, self.merging, self.with_whole)
+
+    def _settings(self) -> dict:
+        settings = {
+            'checkpoint': self.run.checkpoint_path.name,
+            'network': self.which if self.run.is_pair else 'detector',
+            'least_score': self.least_score,
+            'long_side': self.long_side,
+            'tiling': None,
+        }
+        if self.tiling is not None:
+            settings |= {
+                'tiling': asdict(self.tiling),
+                'merging': asdict(self.merging),
+                'with_whole': self.with_whole,
+            }
+        return settings
+
+
+def write_json(document: dict, path: Path) -> None:
+    """Writes a document as a whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.{path.name}.unfinished')
+    draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
+    os.replace(draft, path)
