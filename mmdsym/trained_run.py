@@ -17,8 +17,8 @@ from mmdsym.errors import UserError
 CLIP_FILTER_STATE = 'clip_filter'
 """Under which name the CLIP filter keeps its state in a checkpoint."""
 
-TEACHER_GUARD_STATE = 'teacher_guard'
-"""Under which name the teacher's guard keeps its state in a checkpoint."""
+BASELINE_FOLDER = 'baseline'
+"""Where a work directory has the supervised run of equal length, if it was asked for."""
 
 
 @dataclass(frozen=True)

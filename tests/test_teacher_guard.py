@@ -12,7 +12,8 @@ from test_training import scalars, tiny_run  # noqa: F401  (a fixture)
 
 from mmdsym.engine import TeacherGuardHook
 from mmdsym.engine.hooks.threshold_calibration_hook import TEACHER_ON_CALIBRATION
-from mmdsym.trained_run import TEACHER_GUARD_STATE, find_checkpoint, load_run
+from mmdsym.teacher_record import TEACHER_GUARD_STATE
+from mmdsym.trained_run import find_checkpoint, load_run
 
 
 class Model:

@@ -37,6 +37,12 @@ def parse_args() -> argparse.Namespace:
         action='store_true',
         help='say what would be made, reused and trained, and how long it would take; then end',
     )
+    parser.add_argument(
+        '--with-baseline',
+        action='store_true',
+        help='also train a supervised run of equal length, in WORK_DIR/baseline, and say how far '
+        'the teacher lies above or below it',
+    )
     add_run_arguments(parser)
     return parser.parse_args()
 
@@ -85,13 +91,14 @@ def main() -> None:
     cfg = load_config(args)
     # Imported late: it loads what paints and judges defects, which other configs do not need.
     whole = cfg.get('parts') or cfg.get('after_training') or args.dry_run
+    whole = whole or args.with_baseline
     try:
         if not whole:
             train_alone(cfg, args.resume)
             return
         from mmdsym.pipeline.whole_run import WholeRun
 
-        run = WholeRun(cfg, args.resume)
+        run = WholeRun(cfg, args.resume, args.with_baseline)
         if args.dry_run:
             print(run.plan())
         else:

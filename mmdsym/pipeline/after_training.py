@@ -17,7 +17,7 @@ from mmdsym.command_line import build_runner
 from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.errors import UserError
-from mmdsym.trained_run import TrainedRun, dataset_for_testing, load_run
+from mmdsym.trained_run import BASELINE_FOLDER, TrainedRun, dataset_for_testing, load_run
 
 from .contents import Contents
 from .progress import latest_checkpoint
@@ -125,6 +125,9 @@ class Finishing:
             return {**self.on, 'networks': ' '.join(self.wanted.test)}
         if step == 'export':
             return {'checkpoint': self.on['checkpoint'], 'network': self.wanted.export or ''}
+        baseline = self.work_dir / BASELINE_FOLDER / RESULTS_NAME
+        if baseline.is_file():
+            return {**self.on, 'baseline': hashlib.sha256(baseline.read_bytes()).hexdigest()}
         return self.on
 
     def _load(self) -> TrainedRun:

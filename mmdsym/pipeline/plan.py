@@ -43,12 +43,15 @@ class Step:
     estimate: Estimate = NOTHING
 
 
-def make_plan(cfg: Config, record: RunRecord | None) -> list[Step]:
+def make_plan(
+    cfg: Config, record: RunRecord | None, after_stages: Sequence[Step] = ()
+) -> list[Step]:
     """Looks at all that a completed config needs and makes; writes nothing.
 
     Args:
         cfg: The completed config, with its work folder.
         record: Of the run in the work folder.
+        after_stages: What else is done between training and what follows it.
 
     Raises:
         UserError: Something in the config or the data is wrong.
@@ -61,6 +64,7 @@ def make_plan(cfg: Config, record: RunRecord | None) -> list[Step]:
         *_synthesis_steps(cfg, all_there),
         *_prototype_steps(cfg, all_there),
         *_stage_steps(cfg),
+        *after_stages,
         *_steps_after(cfg, record),
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
@@ -15,10 +16,12 @@ from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.engine.processes import start_processes
 
 from .after_training import Finishing, parse_after_training
+from .baseline import add_compared_test, baseline_config, compared_network, difference
 from .part_making import PartState, make_part, state_of
 from .parts import Part, declared_parts
-from .plan import as_table, make_plan
+from .plan import Step, as_table, make_plan
 from .progress import iterations_done, latest_checkpoint
+from .steps import Steps
 from .work_folder import claimed, in_short, open_record, refuse_unknown
 
 
@@ -33,28 +36,38 @@ class WholeRun:
         cfg: The config with its work folder, not yet completed.
         resume: ``None``; ``'auto'`` to go on in a work folder although its settings differ; or the
             checkpoint to go on from.
+        with_baseline: Whether to train a supervised run of equal length too, and to say which of
+            both is better.
+        steps: Of the run that this one is a part of.
 
     Raises:
         UserError: Something in the config or the data is wrong, or the work folder holds the
             checkpoints of another run.
     """
 
-    def __init__(self, cfg: Config, resume: str | None = None) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        resume: str | None = None,
+        with_baseline: bool = False,
+        steps: Steps | None = None,
+    ) -> None:
         if resume is None:
             # Before all else, since it needs no data.
             refuse_unknown(Path(cfg.work_dir))
         self.cfg = complete_config(cfg)
         self.resume = resume
         self.work_dir = Path(self.cfg.work_dir)
+        self.steps = steps or Steps()
+        self.baseline = self._prepare_baseline() if with_baseline else None
         self.wanted = parse_after_training(self.cfg)
         self.parts = declared_parts(self.cfg)
         self.record, self._changed = open_record(self.cfg, insists=resume is not None)
-        self._steps = len(self.parts) + 1 + len(self.wanted.steps)
-        self._step = 0
+        self.steps.expect(len(self.parts) + 1 + len(self.wanted.steps))
 
     def plan(self) -> str:
         """Returns the steps with their states and durations as a table; writes nothing."""
-        return as_table(make_plan(self.cfg, self.record))
+        return as_table(self._planned())
 
     def execute(self) -> None:
         """Does all steps; every rank of a distributed training must call it.
@@ -64,23 +77,36 @@ class WholeRun:
         """
         settings = (self.cfg.get('env_cfg') or {}).get('dist_cfg')
         start_processes(self.cfg.get('launcher', 'none'), settings)
+        self._tell_end(self._execute())
+
+    def _prepare_baseline(self) -> WholeRun:
+        baseline = baseline_config(self.cfg)
+        add_compared_test(self.cfg)
+        resume = None if self.resume is None else 'auto'
+        return WholeRun(baseline, resume, steps=self.steps.of('baseline'))
+
+    def _planned(self) -> list[Step]:
+        further = self.baseline._planned() if self.baseline else []
+        named = [replace(step, name=f'baseline: {step.name}') for step in further]
+        return make_plan(self.cfg, self.record, named)
+
+    def _execute(self) -> Finishing:
         # One process speaks for all ranks.
         with claimed(self.work_dir) if get_rank() == 0 else nullcontext():
-            self._execute()
-
-    def _execute(self) -> None:
-        if self._changed:
-            self._tell(f'goes on although these settings differ: {in_short(self._changed)}')
-        for part in self.parts:
-            self._make(part)
-        self._train()
-        finishing = Finishing(self.cfg, self.record)
-        for step in self.wanted.steps:
-            self._finish(finishing, step)
-        self._tell_end(finishing)
+            if self._changed:
+                self._tell(f'goes on although these settings differ: {in_short(self._changed)}')
+            for part in self.parts:
+                self._make(part)
+            self._train()
+            if self.baseline is not None:
+                self.baseline._execute()
+            finishing = Finishing(self.cfg, self.record)
+            for step in self.wanted.steps:
+                self._finish(finishing, step)
+            return finishing
 
     def _make(self, part: Part) -> None:
-        self._step += 1
+        self.steps.begin()
         state = from_first_rank(lambda: state_of(part))
         if state.there:
             self._tell(f'{part.title}: found in {part.folder}')
@@ -89,7 +115,7 @@ class WholeRun:
         from_first_rank(lambda: make_part(part))
 
     def _train(self) -> None:
-        self._step += 1
+        self.steps.begin()
         total, done = _length(self.cfg), iterations_done(self.work_dir)
         asked_for = self.resume not in (None, 'auto')
         if total is not None and done >= total and not asked_for:
@@ -107,7 +133,7 @@ class WholeRun:
         gc.collect()
 
     def _finish(self, finishing: Finishing, step: str) -> None:
-        self._step += 1
+        self.steps.begin()
         if finishing.is_done(step):
             self._tell(f'{step}: found in {finishing.where(step)}')
             return
@@ -116,6 +142,8 @@ class WholeRun:
             self._tell(f'{step}: {line}')
 
     def _tell_end(self, finishing: Finishing) -> None:
+        if self.baseline is not None:
+            self._tell(difference(self.work_dir, compared_network(self.cfg)))
         where = [f'checkpoint {latest_checkpoint(self.work_dir)}']
         where += [
             f'{step} {finishing.where(step)}'
@@ -125,8 +153,7 @@ class WholeRun:
         self._tell(f'everything is done; {"; ".join(where)}')
 
     def _tell(self, line: str) -> None:
-        if get_rank() == 0:
-            print(f'[{self._step}/{self._steps}] {line}.', flush=True)
+        self.steps.tell(line)
 
 
 def _intention(part: Part, state: PartState) -> str:

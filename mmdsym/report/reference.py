@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmengine import Config
 
 from mmdsym.errors import UserError
-from mmdsym.trained_run import dataset_for_testing, find_config
+from mmdsym.stages import StageSchedule
+from mmdsym.trained_run import BASELINE_FOLDER, dataset_for_testing, find_config
 
 from .run_log import read_run_log
 
 _METRIC = 'coco/bbox_mAP_50'
+_INCOMPARABLE = (
+    UserError,
+    OSError,
+    SyntaxError,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -49,18 +60,23 @@ def read_reference(work_dir: Path, compared_with: Config) -> Reference:
 
 
 def find_reference(work_dir: Path, config: Config) -> Reference | None:
-    """Looks beside a work directory for supervised runs on the same split and images.
+    """Looks in and beside a work directory for supervised runs on the same split and images.
 
     Returns:
-        The best of them, since that is the one to beat; ``None`` where there is none.
+        The run's own baseline where that is finished, since it is of equal length; else the best
+        run beside it, since that is the one to beat; ``None`` where there is none.
     """
+    with suppress(*_INCOMPARABLE):
+        own = read_reference(work_dir / BASELINE_FOLDER, config)
+        if own.step >= _length(config):
+            return replace(own, name=f'{work_dir.resolve().name}/{own.name}')
     found = []
     for folder in _neighbours(work_dir):
         try:
             own = _read_config(folder)
             if own.get('split') == config.get('split'):
                 found.append(_judge(folder, own, config))
-        except (UserError, OSError, SyntaxError, AttributeError, KeyError, TypeError, ValueError):
+        except _INCOMPARABLE:
             continue  # no supervised run, or one that cannot be compared
     return max(found, key=lambda reference: reference.map50, default=None)
 
@@ -84,6 +100,11 @@ def _judge(work_dir: Path, config: Config, compared_with: Config) -> Reference:
     if last is None:
         raise UserError(f"'{work_dir}' logged no {_METRIC}; let it finish, or name another one.")
     return Reference(work_dir.resolve().name, last[1], last[0], _training_file(config).name)
+
+
+def _length(config: Config) -> int:
+    stages = (config.get('train_cfg') or {}).get('stages')
+    return StageSchedule(stages).max_iters if stages else 0
 
 
 def _neighbours(work_dir: Path) -> Iterator[Path]:

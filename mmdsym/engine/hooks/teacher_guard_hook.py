@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 
@@ -11,53 +11,10 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from mmdsym.registry import HOOKS
-from mmdsym.trained_run import TEACHER_GUARD_STATE
+from mmdsym.teacher_record import TEACHER_GUARD_STATE, TeacherRecord
 
 from .stage_hook import dsym_model
 from .threshold_calibration_hook import TEACHER_ON_CALIBRATION
-
-
-@dataclass
-class TeacherRecord:
-    """How the teacher did on the calibration images; kept in checkpoints.
-
-    Attributes:
-        level: mAP@0.5 when it was first judged: what the stages without unlabelled images reached.
-        level_iteration: Iteration of that.
-        best, best_iteration: Where it was highest; iteration -1 where no such checkpoint is left.
-        last, last_iteration: As last judged.
-        falls: Judgements in a row below the level.
-        share: Part of the unsupervised weight that counts.
-    """
-
-    level: float
-    level_iteration: int
-    best: float
-    best_iteration: int
-    last: float
-    last_iteration: int
-    falls: int = 0
-    share: float = 1.0
-
-    @property
-    def best_checkpoint(self) -> str:
-        """File name of the best teacher's checkpoint, in the work directory."""
-        return f'best_teacher_iter_{self.best_iteration}.pth'
-
-    @property
-    def in_words(self) -> str:
-        """One sentence on level, best and last, without its full stop."""
-        best = (
-            f'was best with {self.best:.3f} (iteration {self.best_iteration}, kept as '
-            f'{self.best_checkpoint}) and '
-            if self.best_iteration >= 0
-            else ''
-        )
-        return (
-            f'on the calibration images the teacher began with {self.level:.3f} mAP@0.5 '
-            f'(iteration {self.level_iteration}), {best}had {self.last:.3f} when last judged '
-            f'(iteration {self.last_iteration})'
-        )
 
 
 @HOOKS.register_module()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mmdsym.errors import UserError
 from mmdsym.report.material import Material
 from mmdsym.report.parts import per_cent
+from mmdsym.teacher_record import TEACHER_GUARD_STATE, TeacherRecord
 
 _DISAGREEMENT = 0.005
 
@@ -35,15 +36,15 @@ def make_headline(material: Material) -> Headline:
     deployed = values[material.networks[0]]
     numbers = [(f'{network}: mAP@0.5', f'{per_cent(v)} %') for network, v in values.items()]
     warnings += [*_unfinished(material), *_disagreement(material, deployed)]
-    sentences = []
+    sentences = [*_on_calibration(material)]
     if material.reference is not None and deployed is not None:
         comparison = compare(material, deployed)
         (sentences if deployed >= material.reference.map50 else warnings).append(comparison)
     elif material.run.is_pair:
         sentences.append(
             'No supervised run with the same labels and validation images lies beside this one, so '
-            'that nobody knows what the unlabelled images brought: train '
-            'configs/baselines/supervised_*.py on the same split.'
+            'that nobody knows what the unlabelled images brought: tools/train.py CONFIG '
+            '--with-baseline trains one of equal length.'
         )
     sentences += _facts(material)
     title = material.run.config_path.stem
@@ -96,6 +97,12 @@ def _disagreement(material: Material, deployed: float | None) -> list[str]:
         f'report gives {per_cent(deployed)} %: the validation images or the config are likely not '
         'those of the training any more.'
     ]
+
+
+def _on_calibration(material: Material) -> list[str]:
+    """How the teacher did on labelled images that were held out, and which checkpoint was best."""
+    state = material.run.checkpoint.get(TEACHER_GUARD_STATE)
+    return [f'Judged {TeacherRecord(**state).in_words}.'] if state else []
 
 
 def _facts(material: Material) -> list[str]:
