@@ -19,11 +19,15 @@ class Requirement:
         package: Name of the distribution, as pip knows it.
         versions: Version specifier, e.g. ``'>=2.1.0,<2.2.0'``; empty for any version.
         reason: Completes the sentence "mmdsym needs ... because ...".
+        fork: Another distribution that imports under the same name and works as well, if any.
+        fork_versions: Which versions of it do; docs/versions.md says with which it was tried.
     """
 
     package: str
     versions: str
     reason: str
+    fork: str = ''
+    fork_versions: str = ''
 
     @property
     def pip_name(self) -> str:
@@ -34,9 +38,27 @@ class Requirement:
 REQUIREMENTS = (
     Requirement('torch', '>=2.1', 'older ones lack functions that the training loops use'),
     Requirement('torchvision', '', 'it must match the torch that is installed'),
-    Requirement('mmengine', '>=0.10.7,<0.11', 'the training loops build on its runner'),
-    Requirement('mmcv', '>=2.1.0,<2.2.0', 'MMDetection 3.3 refuses every other one'),
-    Requirement('mmdet', '>=3.3.0,<3.4', 'the detectors are built from its parts'),
+    Requirement(
+        'mmengine',
+        '>=0.10.7,<0.11',
+        'the training loops build on its runner',
+        fork='onedl-mmengine',
+        fork_versions='>=0.10.12,<0.11',
+    ),
+    Requirement(
+        'mmcv',
+        '>=2.1.0,<2.2.0',
+        'MMDetection 3.3 refuses every other one',
+        fork='onedl-mmcv',
+        fork_versions='>=2.3.6,<2.4',
+    ),
+    Requirement(
+        'mmdet',
+        '>=3.3.0,<3.4',
+        'the detectors are built from its parts',
+        fork='onedl-mmdetection',
+        fork_versions='>=3.5.1,<3.6',
+    ),
 )
 
 
@@ -59,17 +81,47 @@ def check_versions(
         _check(requirement, find_version)
 
 
+def installed_version(
+    package: str, find_version: Callable[[str], str] = metadata.version
+) -> str | None:
+    """Returns the version of a package, or of its fork with the fork's name before it.
+
+    Args:
+        package: Name under which the distribution is required.
+        find_version: As for :func:`check_versions`.
+
+    Returns:
+        Such as ``'3.3.0'`` or ``'onedl-mmdetection 3.5.1'``; ``None`` if neither is installed.
+    """
+    if _is_installed(package, find_version):
+        return find_version(package)
+    forks = [requirement.fork for requirement in REQUIREMENTS if requirement.package == package]
+    for fork in filter(None, forks):
+        if _is_installed(fork, find_version):
+            return f'{fork} {find_version(fork)}'
+    return None
+
+
 def _check(requirement: Requirement, find_version: Callable[[str], str]) -> None:
-    try:
-        version = find_version(requirement.package)
-    except metadata.PackageNotFoundError:
-        raise UserError(_describe_missing(requirement, find_version)) from None
+    has_fork = bool(requirement.fork) and _is_installed(requirement.fork, find_version)
+    if _is_installed(requirement.package, find_version):
+        if has_fork:
+            raise UserError(
+                f'{requirement.package} and {requirement.fork} are both installed and overwrite '
+                f"each other's files: run pip uninstall {requirement.package} {requirement.fork} "
+                'and then install one of them'
+            )
+        name, versions, reason = requirement.package, requirement.versions, requirement.reason
+    elif has_fork:
+        name, versions, reason = requirement.fork, requirement.fork_versions, 'no other was tried'
+    else:
+        raise UserError(_describe_missing(requirement, find_version))
+    version = find_version(name)
     # Local labels (2.8.0+cu128) and pre-releases of a fitting version count as fitting.
-    if not SpecifierSet(requirement.versions).contains(version.split('+')[0], prereleases=True):
+    if not SpecifierSet(versions).contains(version.split('+')[0], prereleases=True):
         raise UserError(
-            f'{requirement.package} {version} is installed but mmdsym needs '
-            f'{requirement.pip_name} because {requirement.reason}: '
-            f"run pip install '{requirement.pip_name}'"
+            f'{name} {version} is installed but mmdsym needs {name}{versions} because {reason}: '
+            f"run pip install '{name}{versions}'"
         )
 
 

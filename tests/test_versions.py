@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import mmdsym
 from mmdsym.errors import UserError
-from mmdsym.versions import REQUIREMENTS, check_versions
+from mmdsym.versions import REQUIREMENTS, check_versions, installed_version
 
 GOOD = {
     'torch': '2.8.0+cu128',
@@ -68,6 +68,47 @@ def test_a_wrong_version_is_named_with_its_cure(package, version):
 def test_a_missing_package_is_named_with_its_cure(package):
     with pytest.raises(UserError, match=f'{package} is not installed.*pip install'):
         check(**{package: None})
+
+
+FORKS = {
+    'mmengine': ('onedl-mmengine', '0.10.12'),
+    'mmcv': ('onedl-mmcv', '2.3.6'),
+    'mmdet': ('onedl-mmdetection', '3.5.1'),
+}
+
+
+def check_forks(**changes: str | None) -> None:
+    forks = {fork.replace('-', '_'): version for fork, version in FORKS.values()}
+    check(**{**dict.fromkeys(FORKS), **forks, **changes})
+
+
+def test_the_forks_pass_in_place_of_the_originals():
+    check_forks()
+    with pytest.raises(UserError, match='mmdet is not installed'):
+        check_forks(onedl_mmdetection=None)
+
+
+@pytest.mark.parametrize(('package', 'version'), [('mmcv', '2.2.0'), ('mmdet', '3.4.0')])
+def test_a_fork_that_was_not_tried_is_named_with_its_cure(package, version):
+    fork = FORKS[package][0]
+    with pytest.raises(UserError, match=f"{fork} {version} is installed.*install '{fork}>="):
+        check_forks(**{fork.replace('-', '_'): version})
+
+
+def test_a_fork_beside_the_original_is_refused():
+    with pytest.raises(UserError, match='mmcv and onedl-mmcv are both installed.*uninstall'):
+        check(onedl_mmcv='2.3.6')
+
+
+def test_a_version_is_told_with_the_name_of_the_fork():
+    def find_version(package: str) -> str:
+        if package != 'onedl-mmdetection':
+            raise metadata.PackageNotFoundError(package)
+        return '3.5.1'
+
+    assert installed_version('mmdet', find_version) == 'onedl-mmdetection 3.5.1'
+    assert installed_version('mmcv', find_version) is None
+    assert installed_version('timm') == metadata.version('timm')
 
 
 def test_mmcv_lite_is_recognised():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from mmdsym.versions import installed_version
 
 PACKAGES = ('torch', 'mmdet', 'mmengine', 'mmcv', 'timm')
 
@@ -24,7 +25,7 @@ def versions() -> dict[str, str]:
     """Returns the versions of mmdsym and of the packages that it trains with."""
     from mmdsym import __version__
 
-    return {'mmdsym': __version__} | {name: version(name) for name in PACKAGES}
+    return {'mmdsym': __version__} | {name: str(installed_version(name)) for name in PACKAGES}
 
 
 def commit() -> str:

@@ -7,7 +7,6 @@ import platform
 import shlex
 import subprocess
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from mmdsym.config import walk
 from mmdsym.report.material import Material
 from mmdsym.report.parts import Section, Table
 from mmdsym.report.text_log import environment_of
+from mmdsym.versions import installed_version
 
 from .headline import duration
 
@@ -51,7 +51,10 @@ def environment_section(material: Material) -> Section:
         ('report: machine', _machine()),
         ('report: written', datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')),
         ('report: commit of mmdsym', _commit()),
-        *((f'report: {package}', _version(package)) for package in _PACKAGES),
+        *(
+            (f'report: {package}', installed_version(package) or 'not installed')
+            for package in _PACKAGES
+        ),
     ]
     text = [
         'What MMEngine wrote when training started, and what wrote this report. The commit is that '
@@ -122,13 +125,6 @@ def _machine() -> str:
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ', '.join([*parts, f'Python {platform.python_version()}'])
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return 'not installed'
 
 
 def _commit() -> str:
