@@ -9,6 +9,7 @@ from mmengine.config import Config, ConfigDict
 
 from mmdsym.datasets import read_classes
 from mmdsym.errors import UserError
+from mmdsym.images_per_step import follow_images_per_step, images_per_device, processes_of
 from mmdsym.stages import StageSchedule
 
 PLACEHOLDERS = ('data_root', 'split', 'image_size', 'prompts', 'background_prompts')
@@ -25,7 +26,10 @@ def complete_config(cfg: Config) -> Config:
     - the name of a part in braces becomes the folder of its model, see ``mmdsym/pipeline``;
     - every box head, and whatever else says ``num_classes=None``, gets the number of classes of the
       training data (mmdetection #9706);
-    - ``begin`` and ``end`` of a scheduler may name a stage: its first, its last iteration.
+    - batches, learning rate and lengths follow from ``images_per_step``, see
+      :mod:`mmdsym.images_per_step`;
+    - ``begin`` and ``end`` of a scheduler may name a stage: its first, its last iteration;
+    - where ``auto_scale_lr`` is enabled, the training data say how large a batch of the stages is.
 
     Completing a completed config changes nothing.
 
@@ -42,7 +46,9 @@ def complete_config(cfg: Config) -> Config:
         folders = folders_of_named_parts(cfg)
         cfg = _filled(fix_configs(cfg), folders) if folders else cfg
     _fill_classes(cfg)
+    follow_images_per_step(cfg, processes_of(cfg))
     _fill_stage_borders(cfg)
+    _fill_batch_size(cfg)
     return cfg
 
 
@@ -135,3 +141,10 @@ def _fill_stage_borders(cfg: Config) -> None:
                 f"({schedule.max_iters}): let end name a stage, such as '"
                 f"{schedule.stages[-1].name}'."
             )
+
+
+def _fill_batch_size(cfg: Config) -> None:
+    """Tells MMEngine, which multiplies it by the processes, what to scale the learning rate by."""
+    staged = (cfg.get('train_cfg') or {}).get('stages') is not None
+    if staged and (cfg.get('auto_scale_lr') or {}).get('enable'):
+        cfg.train_dataloader.batch_size = images_per_device(cfg)
