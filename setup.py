@@ -90,6 +90,7 @@ setup(
         'deploy': read_requirements('deploy'),
         'mim': read_requirements('mminstall'),
         'tests': read_requirements('tests'),
+        'tiles': read_requirements('tiles'),
     },
     cmdclass={'build_py': BuildWithMimFiles},
     zip_safe=False,

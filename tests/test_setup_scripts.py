@@ -74,7 +74,7 @@ def is_met(requirement: Requirement, pins: dict[str, str]) -> bool:
 def test_the_lock_holds_nothing_else():
     pins = read_pins('lock.txt')
     wanted = {'efficientnet-lite-pytorch', 'opencv-python-headless'}
-    for name in ('runtime', 'mminstall', 'deploy', 'tests'):
+    for name in ('runtime', 'mminstall', 'deploy', 'tests', 'tiles'):
         lines = (REPOSITORY / 'requirements' / f'{name}.txt').read_text().splitlines()
         wanted |= {
             canonicalize_name(Requirement(line).name)
@@ -90,7 +90,7 @@ def test_the_lock_holds_nothing_else():
     assert set(pins) - reached == set()
 
 
-@pytest.mark.parametrize('name', ['runtime', 'mminstall', 'deploy', 'tests'])
+@pytest.mark.parametrize('name', ['runtime', 'mminstall', 'deploy', 'tests', 'tiles'])
 def test_the_lock_fits_what_the_package_asks_for(name):
     pins = read_pins('lock.txt', 'build.txt')
     for line in (REPOSITORY / 'requirements' / f'{name}.txt').read_text().splitlines():

@@ -225,7 +225,7 @@ watch_mmcv() {
 
 # Its metadata are read when it is installed, so a change of them installs it again.
 link_fingerprint() {
-  { cat setup.py mmdsym/version.py requirements/{runtime,mminstall,deploy,tests}.txt && pwd; } |
+  { cat setup.py mmdsym/version.py requirements/{runtime,mminstall,deploy,tests,tiles}.txt && pwd; } |
     sha256sum | cut -d' ' -f1
 }
 
