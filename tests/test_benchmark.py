@@ -104,12 +104,20 @@ def test_ablations_switch_off_what_they_say():
     runs = {run.method: run for run in Preset(PRESETS / 'neu_cpu.py').runs('data/x/')}
     stages = runs['dsym_without_stages'].settings.train_cfg.stages
     assert list(stages) == ['joint'] and stages.joint.begin == 0 and stages.joint.images.unlabelled
-    without = runs['dsym_without_diffusion'].settings
-    assert without.train_dataloader.dataset.sources.synthetic is None
-    for stage in without.train_cfg.stages.values():
-        assert stage.images.synthetic == 0
     for hook in runs['dsym_without_clip'].settings.custom_hooks:
         assert hook.type != 'mmdsym.CLIPPseudoLabelFilterHook' or hook.mode == 'off'
+
+
+@pytest.mark.parametrize('preset', ['neu_cpu', 'neu_gpu'])
+def test_without_diffusion_labelled_images_take_the_places_of_synthetic_ones(preset):
+    runs = {run.method: run for run in Preset(PRESETS / f'{preset}.py').runs('data/x/')}
+    without = runs['dsym_without_diffusion'].settings
+    assert without.train_dataloader.dataset.sources.synthetic is None
+    whole = runs['dsym'].settings.train_cfg.stages
+    for name, stage in without.train_cfg.stages.items():
+        assert stage.images.synthetic == 0
+        assert stage.images.labelled == whole[name].images.labelled + whole[name].images.synthetic
+        assert stage.images.get('unlabelled') == whole[name].images.get('unlabelled')
 
 
 def test_equal_methods_and_unequal_labels_are_told(tmp_path, tiny_data):
