@@ -70,7 +70,7 @@ class TeacherGuardHook(Hook):
             checkpoint = Path(runner.work_dir) / self.record.best_checkpoint
             runner.logger.warning(
                 f'Judged {words}: the unlabelled images likely did harm, so deploy the best one '
-                f'(tools/export_detector.py {checkpoint}).'
+                f'(tools/export_detector.py {checkpoint} --out FOLDER).'
             )
         else:
             runner.logger.info(f'Judged {words}.')
