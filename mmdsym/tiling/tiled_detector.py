@@ -148,10 +148,10 @@ def _config_for_sahi(run: TrainedRun) -> Config:
 
 def _read(path: Path) -> np.ndarray:
     """Reads an image as training does, in the order of colours that SAHI expects."""
-    pixels = mmcv.imread(str(path), channel_order='rgb') if path.is_file() else None
+    pixels = mmcv.imread(str(path)) if path.is_file() else None
     if pixels is None:
         raise UserError(f"the image '{path}' cannot be read; repair or remove it.")
-    return pixels
+    return mmcv.bgr2rgb(pixels)
 
 
 def _detections(result: Any) -> Detections:

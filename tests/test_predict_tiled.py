@@ -1,0 +1,200 @@
+"""From large images to boxes on them: prepared in tiles, trained, detected and evaluated whole."""
+
+import json
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from mmengine import Config
+from PIL import Image
+
+from mmdsym.command_line import build_runner
+from mmdsym.errors import UserError
+from mmdsym.tiling import Tiling
+from mmdsym.tiling.detections import Detections, evaluate
+from mmdsym.tiling.tiled_detector import Merging, TiledDetector
+from mmdsym.tiling.whole_images import tiling_of, validation_images
+from mmdsym.trained_run import load_run
+
+SIDE = 64
+WIDTH, HEIGHT = 150, 100
+CLASSES = ['dark', 'bright']
+
+
+def draw(index: int) -> tuple[np.ndarray, list[tuple[str, list[int]]]]:
+    """A grey image with a dark and a bright square of 12 pixels, far from each other."""
+    rng = np.random.default_rng(index)
+    pixels = rng.normal(128, 4, (HEIGHT, WIDTH))
+    boxes = []
+    for label, left in ((0, 0), (1, 75)):
+        x, y = left + int(rng.integers(0, 60)), int(rng.integers(0, HEIGHT - 12))
+        pixels[y : y + 12, x : x + 12] += 100 * (2 * label - 1)
+        boxes.append((CLASSES[label], [x, y, 12, 12]))
+    return pixels.clip(0, 255).astype(np.uint8), boxes
+
+
+@pytest.fixture(scope='module')
+def wide_images(tmp_path_factory):
+    root = tmp_path_factory.mktemp('wide') / 'source'
+    for split, numbers in (('train', range(16)), ('valid', range(16, 20))):
+        images, annotations = [], []
+        (root / split).mkdir(parents=True)
+        for number in numbers:
+            pixels, boxes = draw(number)
+            Image.fromarray(pixels).save(root / split / f'{number}.png')
+            size = dict(width=WIDTH, height=HEIGHT)
+            images.append(dict(id=number, file_name=f'{number}.png', **size))
+            annotations += [
+                dict(
+                    id=len(annotations) + offset,
+                    image_id=number,
+                    category_id=CLASSES.index(label),
+                    bbox=box,
+                )
+                for offset, (label, box) in enumerate(boxes)
+            ]
+        categories = [dict(id=i, name=name) for i, name in enumerate(CLASSES)]
+        content = dict(images=images, annotations=annotations, categories=categories)
+        (root / split / '_annotations.coco.json').write_text(json.dumps(content))
+    return root
+
+
+def run_tool(monkeypatch, tool, *arguments):
+    monkeypatch.setattr(sys, 'argv', [tool, *map(str, arguments)])
+    runpy.run_path(str(REPOSITORY / 'tools' / tool), run_name='__main__')
+
+
+@pytest.fixture(scope='module')
+def trained(wide_images, tmp_path_factory):
+    """A run that was trained for a few iterations on tiles, its data made by the command."""
+    folder = tmp_path_factory.mktemp('run')
+    with pytest.MonkeyPatch.context() as patch:
+        choices = ['--tile', SIDE, '--overlap', 0.25, '--fractions', 1, '--seeds', 0]
+        run_tool(
+            patch, 'prepare_dataset.py', wide_images, '--name', 'wide', '--out', folder, *choices
+        )
+    cfg = Config.fromfile(REPOSITORY / 'configs' / 'baselines' / 'supervised_demo_large.py')
+    cfg.merge_from_dict(
+        {
+            'data_root': f'{folder}/wide/',
+            'image_size': (SIDE, SIDE),
+            'max_iters': 60,
+            'train_cfg.max_iters': 60,
+            'train_cfg.val_interval': 60,
+            'param_scheduler': [],
+            'optim_wrapper.optimizer.lr': 2e-3,
+            'train_dataloader.num_workers': 0,
+            'train_dataloader.persistent_workers': False,
+            'val_dataloader.num_workers': 0,
+            'val_dataloader.persistent_workers': False,
+            'default_hooks.checkpoint.interval': 60,
+            'work_dir': str(folder / 'work'),
+        }
+    )
+    build_runner(cfg).train()
+    return folder / 'work'
+
+
+def test_tiles_find_in_whole_images_what_the_shrunk_image_hides(trained, monkeypatch, capsys):
+    run_tool(monkeypatch, 'predict_tiled.py', trained)
+    tiled = json.loads((trained / 'predictions_tiled.json').read_text())
+    assert tiled['settings']['tiling'] == {'size': SIDE, 'overlap': 0.25}
+    assert 'mAP@0.5: ' in capsys.readouterr().out
+    whole = trained.parent / 'whole.json'
+    run_tool(monkeypatch, 'predict_tiled.py', trained, '--whole', 24, '--out', whole)
+    shrunk = json.loads(whole.read_text())
+    assert shrunk['settings']['tiling'] is None
+    assert tiled['metrics']['bbox_mAP_50'] > shrunk['metrics']['bbox_mAP_50'] + 0.2
+    assert len(tiled['images']) == 4
+    # Boxes lie all over the whole image, not in the corner that a tile would be.
+    assert max(row['bbox'][0] for row in tiled['annotations']) > SIDE
+    for row in tiled['annotations']:
+        x, y, width, height = row['bbox']
+        assert 0 <= x < x + width <= WIDTH
+        assert 0 <= y < y + height <= HEIGHT
+
+
+def test_nothing_is_overwritten_and_a_folder_needs_no_truth(
+    trained, wide_images, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / 'found.json'
+    arguments = [trained, '--images', wide_images / 'valid', '--out', out]
+    run_tool(monkeypatch, 'predict_tiled.py', *arguments)
+    document = json.loads(out.read_text())
+    assert 'metrics' not in document
+    assert [image['file_name'] for image in document['images']] == [
+        '16.png',
+        '17.png',
+        '18.png',
+        '19.png',
+    ]
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run_tool(monkeypatch, 'predict_tiled.py', *arguments)
+    assert 'add --force to replace it' in capsys.readouterr().err
+    assert json.loads(out.read_text()) == document
+
+
+def test_a_tile_that_is_the_image_gives_what_the_detector_gives(trained):
+    run = load_run(trained)
+    detector = TiledDetector(run, least_score=0.3, long_side=WIDTH)
+    images = validation_images(run)
+    path = images.path(images.images[0])
+    # No merging of what the detector itself lets stand.
+    tiled = detector.on_tiles(path, Tiling(200, 0.0), Merging('nms', 1.0))
+    whole = detector.on_whole(path)
+    assert len(whole.scores) > 0
+    assert np.allclose(tiled.boxes, whole.boxes, atol=1e-3)
+    assert np.allclose(tiled.scores, whole.scores, atol=1e-5)
+
+
+def test_the_run_knows_its_tiles_and_whole_images(trained):
+    run = load_run(trained)
+    assert tiling_of(run) == Tiling(SIDE, 0.25)
+    names = [entry['file_name'] for entry in validation_images(run).images]
+    assert names == ['whole/16.png', 'whole/17.png', 'whole/18.png', 'whole/19.png']
+
+
+def test_true_boxes_are_perfect_and_shifted_ones_worthless(trained):
+    images = validation_images(load_run(trained))
+    truth = json.loads(images.annotations.read_text())
+    for shift, expected in ((0, 1.0), (20, 0.0)):
+        found = {}
+        for entry in images.images:
+            rows = [row for row in truth['annotations'] if row['image_id'] == entry['id']]
+            edges = [(x + shift, y, x + w + shift, y + h) for x, y, w, h in map(_box, rows)]
+            found[entry['id']] = Detections.of(
+                [(e, 0.9, row['category_id'] - 1) for e, row in zip(edges, rows, strict=True)]
+            )
+        metrics = evaluate(found, images.annotations, CLASSES)
+        assert metrics['bbox_mAP_50'] == pytest.approx(expected)
+
+
+def _box(row):
+    return row['bbox']
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['--ann', 'absent.json'], "'absent.json' does not exist"),
+        (['--images', 'absent'], "'absent' is no folder with images"),
+        (['--merge', 'glue'], "cannot be merged by 'glue'; use nms, greedy-nmm, nmm"),
+        (['--tile', '8'], 'too small; give at least 32'),
+        (['--score', '3'], r'a score of 3 is outside [0, 1]'),
+    ],
+)
+def test_wrong_calls_are_named(trained, tmp_path, monkeypatch, capsys, arguments, message):
+    with pytest.raises(SystemExit):
+        run_tool(monkeypatch, 'predict_tiled.py', trained, '--out', tmp_path / 'x.json', *arguments)
+    assert message in capsys.readouterr().err
+
+
+def test_an_image_that_cannot_be_read_is_named(trained, tmp_path):
+    detector = TiledDetector(load_run(trained))
+    broken = tmp_path / 'broken.png'
+    broken.write_bytes(b'no image')
+    with pytest.raises(UserError, match='broken.png.*cannot be read'):
+        detector.on_whole(broken)
