@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmdsym.config_faults import config_faults_told, in_one_line
 from mmdsym.errors import UserError
 
 
@@ -38,18 +39,31 @@ def read_config(args: argparse.Namespace) -> Config:
     """Returns the config that ``args.config`` names, with the common arguments merged in.
 
     Raises:
-        UserError: There is no such file.
+        UserError: There is no such file, or it cannot be read.
     """
     if not Path(args.config).is_file():
         raise UserError(f'there is no config {args.config}: see the folder configs/.')
     # torchrun sets it itself; older launchers pass it as an argument.
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = Config.fromfile(args.config)
+    with config_faults_told(args.config):
+        cfg = _parsed(Path(args.config))
+        cfg.merge_from_dict(args.cfg_options or {})
     cfg.launcher = args.launcher
-    cfg.merge_from_dict(args.cfg_options or {})
     default = Path('work_dirs') / Path(args.config).stem
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(default)
     return cfg
+
+
+def _parsed(path: Path) -> Config:
+    try:
+        return Config.fromfile(path)
+    except UserError:
+        raise
+    # A config is a program: whatever is wrong with it, its line helps more than our traceback.
+    except Exception as error:
+        raise UserError(
+            f'{path} cannot be read as a config ({in_one_line(error)}): correct it.'
+        ) from error
 
 
 def build_runner(cfg: Config) -> Runner:

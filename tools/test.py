@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
 from mmdsym.command_line import add_run_arguments, build_runner, read_config
+from mmdsym.config_faults import config_faults_told
 from mmdsym.errors import UserError, exit_on_user_error
 
 
@@ -54,7 +55,9 @@ def load_config(args: argparse.Namespace) -> Config:
 @exit_on_user_error
 def main() -> None:
     """Tests."""
-    build_runner(load_config(parse_args())).test()
+    args = parse_args()
+    with config_faults_told(args.config):
+        build_runner(load_config(args)).test()
 
 
 if __name__ == '__main__':

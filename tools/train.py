@@ -14,6 +14,7 @@ from mmengine.config import Config
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
 from mmdsym.command_line import add_run_arguments, build_runner, read_config
+from mmdsym.config_faults import config_faults_told
 from mmdsym.errors import UserError, exit_on_user_error
 
 
@@ -93,16 +94,17 @@ def main() -> None:
     whole = cfg.get('parts') or cfg.get('after_training') or args.dry_run
     whole = whole or args.with_baseline
     try:
-        if not whole:
-            train_alone(cfg, args.resume)
-            return
-        from mmdsym.pipeline.whole_run import WholeRun
+        with config_faults_told(args.config):
+            if not whole:
+                train_alone(cfg, args.resume)
+                return
+            from mmdsym.pipeline.whole_run import WholeRun
 
-        run = WholeRun(cfg, args.resume, args.with_baseline)
-        if args.dry_run:
-            print(run.plan())
-        else:
-            run.execute()
+            run = WholeRun(cfg, args.resume, args.with_baseline)
+            if args.dry_run:
+                print(run.plan())
+            else:
+                run.execute()
     except KeyboardInterrupt:
         how = 'the same command' if whole else 'the same command and --resume'
         print(f'interrupted: go on with {how}.', file=sys.stderr)

@@ -9,6 +9,8 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=200, max_keep_ckpts=2),
+    # Skips and counts steps whose loss or gradient is NaN; more than 4 in a row end the run.
+    finite_steps=dict(type='mmdsym.FiniteStepHook', patience=4),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='DetVisualizationHook'),
 )

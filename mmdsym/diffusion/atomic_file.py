@@ -1,52 +1,7 @@
-"""Files that are there as a whole or not at all."""
+"""Where older code looks for :mod:`mmdsym.atomic_file`."""
 
 from __future__ import annotations
 
-import errno
-import os
-from contextlib import suppress
-from pathlib import Path
+from mmdsym.atomic_file import remove_drafts, write_file
 
-from mmdsym.errors import UserError
-
-_MARK = '.unfinished'
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Writes a file under a temporary name, syncs it and renames it.
-
-    Raises:
-        UserError: The disk is full or does not let us write; nothing is left behind, and a file
-            of that name stays as it was.
-    """
-    draft = path.with_name(f'.{path.name}{_MARK}')
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(draft, 'wb') as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, path)
-    except OSError as error:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        if error.errno in _FULL:
-            raise UserError(
-                f'no space is left for {path} ({len(content)} bytes): free some or name a folder '
-                'on another disk, then start again; what was finished before is kept.'
-            ) from error
-        raise UserError(
-            f'{path} cannot be written ({error.strerror or error}): make its folder writable or '
-            'name another one.'
-        ) from error
-    except BaseException:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
-        raise
-
-
-def remove_drafts(folder: Path) -> None:
-    """Removes what a killed process left half-written in a folder, if there is anything."""
-    for draft in folder.glob(f'.*{_MARK}'):
-        draft.unlink(missing_ok=True)
+__all__ = ['remove_drafts', 'write_file']

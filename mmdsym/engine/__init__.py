@@ -2,6 +2,7 @@
 
 from .hooks import (
     ChannelsLastHook,
+    FiniteStepHook,
     PseudoLabelMonitorHook,
     StageHook,
     TeacherGuardHook,
@@ -15,6 +16,7 @@ from .val_loop import TeacherStudentValLoop
 __all__ = [
     'ChannelsLastHook',
     'DSYMRunner',
+    'FiniteStepHook',
     'PseudoLabelMonitorHook',
     'StageHook',
     'StagedTrainLoop',

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.dist import get_rank, master_only
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
 
+from mmdsym.atomic_file import drafted, remove_drafts
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.registry import RUNNERS
+from mmdsym.trained_run import find_checkpoint
 
 from .processes import start_processes
+from .run_faults import told_in_one_sentence
 
 
 @RUNNERS.register_module()
@@ -60,15 +65,49 @@ class DSYMRunner(Runner):
     # Whether the runner was asked to evaluate, where every tensor has to fit.
     _evaluates = False
 
+    def train(self) -> nn.Module:
+        """Trains.
+
+        Raises:
+            UserError: Something in config, data or checkpoint is wrong, a disk is full, or a
+                process that loads images was killed.
+        """
+        if get_rank() == 0:
+            remove_drafts(Path(self.work_dir))
+        with told_in_one_sentence(self.work_dir):
+            return super().train()
+
     def test(self) -> dict[str, float]:
         """Evaluates on the test data."""
         self._evaluates = True
-        return super().test()
+        with told_in_one_sentence(self.work_dir):
+            return super().test()
 
     def val(self) -> dict[str, float]:
         """Evaluates on the validation data."""
         self._evaluates = True
-        return super().val()
+        with told_in_one_sentence(self.work_dir):
+            return super().val()
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, *args, **kwargs) -> None:
+        """Writes a checkpoint as a whole or not at all; MMEngine would write it in place.
+
+        Raises:
+            UserError: The disk is full or does not let us write; earlier checkpoints are kept.
+        """
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        with drafted(Path(out_dir) / filename) as draft:
+            super().save_checkpoint(str(draft.parent), draft.name, *args, **kwargs)
+
+    def load_or_resume(self) -> None:
+        """As MMEngine's, but goes on also where a killed process left the pointer empty."""
+        if self._resume and self._load_from is None and not self._has_loaded:
+            with suppress(UserError):
+                self._load_from = str(find_checkpoint(Path(self.work_dir)))
+        super().load_or_resume()
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Loads a checkpoint, unless it belongs to another detector.
@@ -81,6 +120,23 @@ class DSYMRunner(Runner):
             self._refuse_foreign(Path(filename))
         return super().load_checkpoint(filename, *args, **kwargs)
 
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Goes on from a checkpoint.
+
+        Raises:
+            UserError: It is no checkpoint of this run, or lacks what is needed beside weights.
+        """
+        try:
+            super().resume(filename, *args, **kwargs)
+        except UserError:
+            raise
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise UserError(
+                f'{filename} has the right weights, but no state from which a run could go on '
+                f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}): '
+                'start from it with load_from in the config, without --resume.'
+            ) from error
+
     def _refuse_foreign(self, path: Path) -> None:
         if not path.is_file():
             raise UserError(f'there is no checkpoint {path}: correct its path.')
@@ -92,15 +148,31 @@ class DSYMRunner(Runner):
                 f'{path} cannot be read as a checkpoint ({reason}): it may be incomplete or no '
                 'checkpoint of MMEngine, so use another one.'
             ) from None
+        state = (
+            checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, Mapping) else None
+        )
+        if not isinstance(state, Mapping) or not state:
+            raise UserError(f'{path} holds no weights: name a checkpoint of a training run.')
         model = self.model.module if is_model_wrapper(self.model) else self.model
         needed = 1.0 if self._resume or self._evaluates else 0.5
-        wrong, share = misfits(model.state_dict(), checkpoint.get('state_dict', checkpoint))
+        wrong, share = misfits(model.state_dict(), state)
         if share < needed:
             raise UserError(
                 f'{path} belongs to another detector ({len(wrong)} tensors of the model are '
                 f'missing in it or of another shape, such as {", ".join(wrong[:3])}): use the '
                 'config that it was trained with.'
             )
+        spoilt = [name for name, _ in model.named_parameters() if not is_finite(state.get(name))]
+        if spoilt:
+            raise UserError(
+                f'{path} holds weights that are no finite numbers ({len(spoilt)} tensors, such as '
+                f'{spoilt[0]}): go on from an earlier checkpoint.'
+            )
+
+
+def is_finite(value: object) -> bool:
+    """Whether a tensor has finite numbers alone; what is no tensor is not asked."""
+    return not isinstance(value, torch.Tensor) or bool(value.isfinite().all())
 
 
 def misfits(model: Mapping, checkpoint: Mapping) -> tuple[list[str], float]:
@@ -113,7 +185,7 @@ def misfits(model: Mapping, checkpoint: Mapping) -> tuple[list[str], float]:
         that fit, in [0, 1].
     """
     networks = ('teacher.', 'student.')
-    plain = not any(name.startswith(networks) for name in checkpoint)
+    plain = not any(str(name).startswith(networks) for name in checkpoint)
     wrong = []
     for name, tensor in model.items():
         source = name
@@ -122,6 +194,6 @@ def misfits(model: Mapping, checkpoint: Mapping) -> tuple[list[str], float]:
         elif plain and name in ('keep_thresholds', 'drop_thresholds'):
             continue
         found = checkpoint.get(source)
-        if found is None or found.shape != tensor.shape:
+        if getattr(found, 'shape', None) != tensor.shape:
             wrong.append(name)
     return wrong, 1 - len(wrong) / max(1, len(model))

@@ -1,6 +1,7 @@
 """Hooks, one promise each."""
 
 from .channels_last_hook import ChannelsLastHook
+from .finite_step_hook import FiniteStepHook
 from .iteration_seed_hook import IterationSeedHook
 from .pseudo_label_monitor_hook import PseudoLabelMonitorHook
 from .stage_hook import StageHook
@@ -10,6 +11,7 @@ from .threshold_calibration_hook import ThresholdCalibrationHook
 
 __all__ = [
     'ChannelsLastHook',
+    'FiniteStepHook',
     'IterationSeedHook',
     'PseudoLabelMonitorHook',
     'StageHook',
