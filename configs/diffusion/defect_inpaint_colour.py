@@ -1,0 +1,15 @@
+"""Learns to paint the defects of your own parts in colour: the network for NEU-DET, three channels.
+
+A whole run takes it with ``parts = dict(diffusion=dict(config='diffusion/defect_inpaint_colour.py'))``.
+On images whose channels are equal it brings nothing.
+"""
+
+_base_ = 'defect_inpaint_neu_40pct.py'
+
+data_root = 'data/my_parts/'
+split = '100pct_seed0'
+
+model = dict(denoiser=dict(channels=3))
+region = dict(_base_.region, channels=3)
+train_dataloader = dict(dataset=dict(pipeline=[*_base_.load, *_base_.orientation, region]))
+val_dataloader = dict(dataset=dict(pipeline=[*_base_.load, {**region, 'fixed': True}]))
