@@ -151,9 +151,11 @@ def _add_harmless_marks(rng: np.random.Generator, grey: np.ndarray) -> None:
 def _broad(
     rng: np.random.Generator, width: int, height: int, down: float, right: float
 ) -> np.ndarray:
-    """Smooth noise of standard deviation 1; blurred by so many coarse pixels each way."""
+    """Smooth noise of standard deviation 1, blurred by up to so many coarse pixels each way."""
     shape = (height // COARSE + 2, width // COARSE + 2)
-    noise = gaussian_filter(rng.standard_normal(shape), (down, right), mode='wrap')
+    # Structures as broad as the image would be one shade of grey, and a very dark or bright one.
+    blur = min(down, shape[0] / 4), min(right, shape[1] / 4)
+    noise = gaussian_filter(rng.standard_normal(shape), blur, mode='wrap')
     noise /= noise.std()
     return zoom(noise.astype(np.float32), COARSE, order=1)[:height, :width]
 
