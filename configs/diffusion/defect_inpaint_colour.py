@@ -1,7 +1,7 @@
 """Learns to paint the defects of your own parts in colour: the network for NEU-DET, three channels.
 
-A whole run takes it with ``parts = dict(diffusion=dict(config='diffusion/defect_inpaint_colour.py'))``.
-On images whose channels are equal it brings nothing.
+A whole run takes it as ``parts = dict(diffusion=dict(config=...))`` with this file's path below
+``configs/``. On images whose channels are equal it brings nothing.
 """
 
 _base_ = 'defect_inpaint_neu_40pct.py'
