@@ -17,6 +17,9 @@ from mmdsym.errors import UserError
 CLIP_FILTER_STATE = 'clip_filter'
 """Under which name the CLIP filter keeps its state in a checkpoint."""
 
+OWN_THRESHOLDS = 'teacher_thresholds'
+"""Under which name a checkpoint has thresholds for the teacher's own scores, class by class."""
+
 BASELINE_FOLDER = 'baseline'
 """Where a work directory has the supervised run of equal length, if it was asked for."""
 
@@ -45,6 +48,19 @@ class TrainedRun:
     def has_filtered_scores(self) -> bool:
         """Whether its thresholds belong to scores of the CLIP filter, not to the detector's own."""
         return CLIP_FILTER_STATE in self.checkpoint
+
+    @property
+    def own_thresholds(self) -> list[float] | None:
+        """Calibrated score of each class from which the teacher's boxes are right often enough.
+
+        They belong to the scores that the teacher gives by itself, which are those of the deployed
+        detector; above 1 where no score is trusted. ``None`` where nothing was calibrated.
+        """
+        known = self.checkpoint.get(OWN_THRESHOLDS)
+        if known is None and self.is_pair and not self.has_filtered_scores:
+            calibrated = self.checkpoint['state_dict'].get('keep_thresholds')
+            known = None if calibrated is None else calibrated.tolist()
+        return known
 
     @property
     def classes(self) -> tuple[str, ...]:

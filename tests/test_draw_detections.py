@@ -273,3 +273,6 @@ def test_thresholds_of_filtered_scores_are_not_used_on_the_detectors_own():
     filtered = replace(run, checkpoint={**run.checkpoint, 'clip_filter': {}})
     assert thresholds_of(filtered).tolist() == pytest.approx([0.3, 0.3])
     assert thresholds_of(run).tolist() == pytest.approx([0.9, 0.1])
+    # Those of the teacher's own scores are, whether or not there is a filter.
+    own = replace(run, checkpoint={**filtered.checkpoint, 'teacher_thresholds': [0.5, 1.1]})
+    assert thresholds_of(own).tolist() == pytest.approx([0.5, 0.3])

@@ -13,7 +13,7 @@ from test_training import scalars, tiny_run  # noqa: F401  (a fixture)
 from mmdsym.engine import TeacherGuardHook
 from mmdsym.engine.hooks.threshold_calibration_hook import TEACHER_ON_CALIBRATION
 from mmdsym.teacher_record import TEACHER_GUARD_STATE
-from mmdsym.trained_run import find_checkpoint, load_run
+from mmdsym.trained_run import OWN_THRESHOLDS, find_checkpoint, load_run
 
 
 class Model:
@@ -148,6 +148,10 @@ def test_a_run_is_judged_until_it_trains_on_the_calibration_images(tiny_run, tmp
     assert run.checkpoint['meta']['iter'] == state['best_iteration']
     assert 'optimizer' not in run.checkpoint
     assert find_checkpoint(tmp_path / 'run').name == 'iter_9.pth', 'training goes on from the last'
+    # Without a filter the teacher's own scores are those that pseudo-labels are chosen by.
+    last = load_run(tmp_path / 'run')
+    expected = last.checkpoint['state_dict']['keep_thresholds'].tolist()
+    assert last.checkpoint[OWN_THRESHOLDS] == pytest.approx(expected)
     # The last iteration has no say, since it has learnt the calibration images.
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'The teacher begins with' in log and 'Judged on the calibration images' in log

@@ -95,20 +95,20 @@ def thresholds_of(run: TrainedRun, score_threshold: float | None = None) -> Tens
     """Chooses from which score a box of each class is drawn.
 
     Args:
-        run: Its checkpoint may hold the thresholds that were calibrated for pseudo-labels.
+        run: Its checkpoint may hold thresholds that were calibrated for the teacher's own scores.
         score_threshold: Used for every class when given, in [0, 1].
 
     Returns:
-        Shape (num_classes,). Without calibration, where it was one of filtered scores, and for a
-        class of which it trusts no box at all, 0.3.
+        Shape (num_classes,). Without calibration, and for a class of which it trusts no box at all,
+        0.3.
     """
     count = len(run.classes)
     if score_threshold is not None:
         return torch.full((count,), float(score_threshold))
-    calibrated = run.checkpoint['state_dict'].get('keep_thresholds')
-    known = run.is_pair and not run.has_filtered_scores and calibrated is not None
-    if not known or calibrated.numel() != count:
+    known = run.own_thresholds
+    if known is None or len(known) != count:
         return torch.full((count,), DEFAULT_THRESHOLD)
+    calibrated = torch.tensor(known)
     usable = calibrated.isfinite() & (calibrated <= 1)
     return torch.where(usable, calibrated, DEFAULT_THRESHOLD)
 

@@ -20,6 +20,7 @@ from mmdsym.evaluation import (
 from mmdsym.models import CalibratedScorer, DSYMDetector, LabelledPredictions
 from mmdsym.registry import HOOKS
 from mmdsym.stages import Stage
+from mmdsym.trained_run import OWN_THRESHOLDS
 
 from .stage_hook import dsym_model
 
@@ -36,8 +37,10 @@ class ThresholdCalibrationHook(Hook):
     the stage's target precision is met. Once a stage trains on the calibration images, its
     thresholds stay as they are, since what the detector has learnt by heart proves nothing.
 
-    From the same boxes, by the teacher's own scores, follows its mAP@0.5, which is logged and told
-    to other hooks (:data:`TEACHER_ON_CALIBRATION`) until a stage has trained on these images.
+    From the same boxes, by the teacher's own scores, follow its mAP@0.5, which is logged and told
+    to other hooks (:data:`TEACHER_ON_CALIBRATION`), and thresholds for these scores, which go into
+    the checkpoint, since they are those of the deployed detector; both until a stage has trained
+    on these images.
 
     A scorer that learns (:class:`mmdsym.models.CalibratedScorer`) is fitted on the same images at
     the same time, and the thresholds come from scores that it gave to images held out of the fit.
@@ -55,6 +58,17 @@ class ThresholdCalibrationHook(Hook):
         self.dataloader: dict | DataLoader = dataloader
         self.further_dataloader = further_dataloader
         self.interval = interval
+        self.own_thresholds: list[float] | None = None
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Adds the thresholds of the teacher's own scores."""
+        if self.own_thresholds is not None:
+            checkpoint[OWN_THRESHOLDS] = self.own_thresholds
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Remembers them, for a run that is resumed; another one starts anew."""
+        if runner._resume:  # the runner tells nobody else
+            self.own_thresholds = checkpoint.get(OWN_THRESHOLDS)
 
     def before_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
@@ -105,10 +119,10 @@ class ThresholdCalibrationHook(Hook):
             minlength=dsym_model(runner).num_classes,
         )
         parts = all_gather_object((judged, counts))
-        map50 = mean_average_precision(
-            JudgedDetections.concatenate([judged for judged, _ in parts]),
-            sum(counts for _, counts in parts),
-        )
+        judged = JudgedDetections.concatenate([judged for judged, _ in parts])
+        map50 = mean_average_precision(judged, sum(counts for _, counts in parts))
+        target = runner.train_loop.stage.thresholds.target_precision
+        self.own_thresholds = keep_thresholds(judged, len(counts), target).tolist()
         runner.message_hub.update_info(TEACHER_ON_CALIBRATION, (runner.iter, map50), resumed=False)
         runner.visualizer.add_scalars({'calibration/teacher_mAP_50': map50}, step=runner.iter)
 
