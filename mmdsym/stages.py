@@ -46,12 +46,15 @@ class ThresholdPolicy:
         covered_recall: Share of the true boxes found by the teacher that kept and uncertain
             boxes together shall cover, in [0, 1]. Uncertain boxes are ignored by the loss, so
             that a true defect with a low score is not learnt as background.
+        least_precision: Boxes with a score at which fewer than this share is right, in [0, 1], are
+            dropped even so: ignored by the dozen, they would leave no background to learn from.
         keep: Fixed score in [0, 1] from which boxes are kept; ``None`` calibrates it.
         drop: Fixed score in [0, 1] below which boxes are dropped; defaults to ``keep``.
     """
 
     target_precision: float = 0.8
     covered_recall: float = 0.9
+    least_precision: float = 0.1
     keep: float | None = None
     drop: float | None = None
 
@@ -211,10 +214,10 @@ def _parse_thresholds(name: str, thresholds: dict) -> ThresholdPolicy:
     _refuse_unknown(
         f"thresholds of stage '{name}'",
         thresholds,
-        ('target_precision', 'covered_recall', 'keep', 'drop'),
+        ('target_precision', 'covered_recall', 'least_precision', 'keep', 'drop'),
     )
     policy = ThresholdPolicy(**thresholds)
-    for key in ('target_precision', 'covered_recall', 'keep', 'drop'):
+    for key in thresholds:
         number = getattr(policy, key)
         if number is not None and not 0 <= number <= 1:
             raise UserError(f"{key} of stage '{name}' is {number}: it must lie between 0 and 1.")

@@ -24,8 +24,16 @@ def labelled_image(boxes, labels, size=(100, 100)) -> LabelledImage:
     return LabelledImage('none.png', size, boxes, labels, np.zeros(len(labels), dtype=bool))
 
 
+class PlainImages(LabelledImages):
+    """Images without files, each a little brighter than the one before."""
+
+    def pixels(self, index: int) -> np.ndarray:
+        width, height = self.images[index].size
+        return np.full((height, width, 3), 2 * index, dtype=np.uint8)
+
+
 def labelled_images(*images, classes=('dent', 'spot')) -> LabelledImages:
-    return LabelledImages([labelled_image(*image) for image in images], classes)
+    return PlainImages([labelled_image(*image) for image in images], classes)
 
 
 def planner(images, seed=0, **config) -> LayoutPlanner:
@@ -208,7 +216,7 @@ def test_images_without_boxes_only_get_new_ones():
 def test_ignored_boxes_are_neither_painted_nor_copied():
     image = labelled_image([(5, 5, 25, 25), (60, 60, 90, 90)], [0, 0])
     image.ignored[1] = True
-    plan = planner(LabelledImages([image], ('dent', 'spot')))
+    plan = planner(PlainImages([image], ('dent', 'spot')))
     for index in range(30):
         for entry in plan.plan(index).operations:
             assert entry.reference.box == (5, 5, 25, 25)
@@ -262,3 +270,18 @@ def test_layouts_that_mean_the_same_are_the_same():
         parse_layout(dict(sizes=dict(small=2, large=2))).to_dict()
         == parse_layout(dict(sizes=dict(small=1, medium=0, large=1))).to_dict()
     )
+
+
+@pytest.mark.parametrize('kind', ['repaint', 'add'])
+def test_references_come_from_surfaces_like_the_one_to_paint_in(kind):
+    images = labelled_images(*([[(10, 10, 30, 30)], [0]] for _ in range(100)))
+    plan = planner(images, kinds={kind: 1}, own_reference=0.0, similar_surfaces=0.1)
+    distances = [
+        abs(entry.reference.image - layout.source)
+        for layout in map(plan.plan, range(40))
+        for entry in layout.operations
+        if entry.kind == kind
+    ]
+    assert len(distances) > 20
+    # Ten of a hundred; at the ends of the row they all lie on one side.
+    assert max(distances) <= 11

@@ -1,4 +1,4 @@
-"""The supervised baseline with synthetic images: 6 labelled and 2 synthetic ones a batch."""
+"""The supervised baseline with synthetic images: 8 labelled and 2 synthetic ones a batch."""
 
 _base_ = ['supervised_neu_40pct.py', '../_base_/datasets/synthetic.py']
 
@@ -20,5 +20,5 @@ train_cfg = dict(
     _delete_=True,
     type='mmdsym.StagedTrainLoop',
     val_interval=600,
-    stages=dict(burn_in=dict(begin=0, end=_base_.max_iters, images=dict(labelled=6, synthetic=2))),
+    stages=dict(burn_in=dict(begin=0, end=_base_.max_iters, images=dict(labelled=8, synthetic=2))),
 )

@@ -34,7 +34,7 @@ class CopyPasteSynthesiser:
     def fingerprint(self) -> str:
         """Name, version and settings."""
         settings = dict(match_brightness=self.match_brightness, contrast=self.contrast)
-        return f'copy-paste 1 {json.dumps(settings, sort_keys=True)}'
+        return f'copy-paste 2 {json.dumps(settings, sort_keys=True)}'
 
     def paint(self, tasks: Sequence[PaintingTask]) -> list[np.ndarray]:
         """Returns each task's image with its region repainted.
@@ -70,12 +70,13 @@ class CopyPasteSynthesiser:
     ) -> np.ndarray:
         """The reference, brought to the region: float32, its seam mirrored from the inside."""
         size = (inner[2] - inner[0], inner[3] - inner[1])
-        shrinks = size[0] * size[1] < task.reference.shape[0] * task.reference.shape[1]
+        defect = task.defect
+        shrinks = size[0] * size[1] < defect.shape[0] * defect.shape[1]
         resized = cv2.resize(
-            task.reference, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            defect, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         ).astype(np.float32)
         generator = np.random.default_rng(task.seed)
-        centre = _border_brightness(resized)
+        centre = _own_surface_brightness(task) if any(task.seam) else _border_brightness(resized)
         gain = 1 + generator.uniform(-self.contrast, self.contrast)
         resized = centre + gain * (resized - centre)
         if self.match_brightness:
@@ -121,6 +122,14 @@ def _border_brightness(patch: np.ndarray) -> np.ndarray:
     border = np.ones(patch.shape[:2], dtype=bool)
     border[1:-1, 1:-1] = False
     return np.median(patch[border], axis=0).astype(np.float32)
+
+
+def _own_surface_brightness(task: PaintingTask) -> np.ndarray:
+    """Median of the reference's seam per channel: (3,), float32."""
+    rows, columns = task.reference.shape[:2]
+    seam = np.ones((rows, columns), dtype=bool)
+    seam[task.seam[1] : rows - task.seam[1], task.seam[0] : columns - task.seam[0]] = False
+    return np.median(task.reference[seam], axis=0).astype(np.float32)
 
 
 def _surrounding_brightness(

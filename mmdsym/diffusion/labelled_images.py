@@ -96,16 +96,51 @@ class LabelledImages(Sequence[LabelledImage]):
             )
         return np.ascontiguousarray(pixels)
 
-    def crop(self, reference: Reference) -> np.ndarray:
-        """Returns the pixels of a labelled defect, (h, w, 3), uint8, RGB, at least one pixel."""
+    def crop(
+        self, reference: Reference, seam: tuple[float, float] = (0.0, 0.0)
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        """Returns the pixels of a labelled defect with some of the surface around it.
+
+        Args:
+            reference: The defect.
+            seam: How much surface is wanted on each side, in units of the result's width and
+                height; beyond the image's border it is mirrored.
+
+        Returns:
+            (h, w, 3), uint8, RGB, at least one pixel without the seam; and the columns and rows of
+            the seam on each side.
+        """
         width, height = self.images[reference.image].size
         x1, y1, x2, y2 = reference.box
         left, top = min(int(x1), width - 1), min(int(y1), height - 1)
         right, bottom = max(left + 1, int(np.ceil(x2))), max(top + 1, int(np.ceil(y2)))
-        crop = self.pixels(reference.image)[top:bottom, left:right]
+        across, down = reversed(seam) if reference.transposed else seam
+        columns, rows = round(across * (right - left)), round(down * (bottom - top))
+        whole = cv2.copyMakeBorder(
+            self.pixels(reference.image), rows, rows, columns, columns, cv2.BORDER_REFLECT_101
+        )
+        crop = whole[top : bottom + 2 * rows, left : right + 2 * columns]
         crop = crop[:, ::-1] if reference.mirrored[0] else crop
         crop = crop[::-1] if reference.mirrored[1] else crop
-        return np.ascontiguousarray(crop.transpose(1, 0, 2) if reference.transposed else crop)
+        if reference.transposed:
+            crop, columns, rows = crop.transpose(1, 0, 2), rows, columns
+        return np.ascontiguousarray(crop), (columns, rows)
+
+    @cached_property
+    def surfaces(self) -> np.ndarray:
+        """Mean and standard deviation of the grey levels of each image: (N, 2).
+
+        Where boxes leave a tenth of an image or more, only that counts.
+        """
+        return np.array([self._surface(index) for index in range(len(self))]).reshape(-1, 2)
+
+    def _surface(self, index: int) -> tuple[float, float]:
+        pixels = self.pixels(index).mean(axis=2)
+        clean = np.ones(pixels.shape, dtype=bool)
+        for x1, y1, x2, y2 in self.images[index].boxes.round().astype(int):
+            clean[y1:y2, x1:x2] = False
+        seen = pixels[clean] if clean.mean() >= 0.1 else pixels
+        return float(seen.mean()), float(seen.std())
 
     @cached_property
     def labels_digest(self) -> str:

@@ -72,11 +72,11 @@ class _Wish:
 class LayoutPlanner:
     """Lays out synthetic images.
 
-    The layout of an image depends on the seed, its number and the labelled boxes alone. Class and
-    size of each new defect are drawn first; then a labelled image is looked for that has room for
-    all of an image's defects. Where none of a dozen has, ``add`` and ``repaint`` stand in for one
-    another, so that class and size shares stay what they are declared to be; a defect that still
-    finds no place is left out.
+    The layout of an image depends on the seed, its number, the labelled boxes, and how bright and
+    rich in contrast the labelled images are. Class and size of each new defect are drawn first;
+    then a labelled image is looked for that has room for all of an image's defects. Where none of
+    a dozen has, ``add`` and ``repaint`` stand in for one another, so that class and size shares
+    stay what they are declared to be; a defect that still finds no place is left out.
 
     Args:
         images: The labelled images.
@@ -231,10 +231,19 @@ class LayoutPlanner:
         transposed = self._transposes(generator)
         ratios = 1 / boxes.ratios if transposed else boxes.ratios
         distance = np.abs(np.log(ratios / boxes.ratios[index]))
-        distance[index] = np.inf if len(distance) > 1 else 0
-        nearest = np.argsort(distance, kind='stable')[:_SIMILAR_REFERENCES]
-        nearest = nearest[np.isfinite(distance[nearest])]
+        others = np.delete(np.arange(len(distance)), index) if len(distance) > 1 else [index]
+        others = self._on_similar_surface(boxes, np.asarray(others), int(boxes.images[index]))
+        nearest = others[np.argsort(distance[others], kind='stable')[:_SIMILAR_REFERENCES]]
         return self._reference(generator, boxes, int(generator.choice(nearest)), transposed)
+
+    def _on_similar_surface(
+        self, boxes: ClassBoxes, indices: np.ndarray, source: int
+    ) -> np.ndarray:
+        """Those boxes whose images are most like the source in brightness and contrast."""
+        own = self.images.surfaces[source]
+        distance = np.abs(self.images.surfaces[boxes.images[indices]] - own).sum(axis=1)
+        count = max(_SIMILAR_REFERENCES, round(self.config.similar_surfaces * len(indices)))
+        return indices[np.argsort(distance, kind='stable')[:count]]
 
     def _add(
         self,
@@ -244,11 +253,12 @@ class LayoutPlanner:
         placed: Sequence[Operation],
     ) -> Operation | None:
         boxes = self.classes[wish.label]
+        suitable = self._on_similar_surface(boxes, _references_for(boxes, wish), source)
         added = [entry.box for entry in placed if entry.replaces is None]
         taken = np.concatenate([self.images[source].boxes, np.reshape(added, (-1, 4))])
         size = self.images[source].size
         for _ in range(_REFERENCES_TRIED):
-            index = int(generator.choice(_references_for(boxes, wish)))
+            index = int(generator.choice(suitable))
             transposed = self._transposes(generator)
             box_size = self._box_size(generator, boxes, index, transposed, wish.bucket, size)
             box = box_size and self._find_place(generator, size, box_size, taken)

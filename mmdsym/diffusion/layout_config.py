@@ -39,6 +39,8 @@ class LayoutConfig:
             it, in [0, 1].
         own_reference: Share of repainted defects that start from themselves, in [0, 1]; the rest
             starts from one of similar aspect ratio.
+        similar_surfaces: Share of the suitable references that are considered, in (0, 1]: those
+            whose images are most like the one to paint in, by brightness and contrast; at least 8.
         strength: Smallest and largest strength, in (0, 1]; see ``PaintingTask``.
         flips: Whether references are mirrored at random.
         transposes: Whether rows and columns of references are swapped at random; a new box then
@@ -53,6 +55,7 @@ class LayoutConfig:
     foreign_surface: float = 0.0
     max_covered: float = 0.05
     own_reference: float = 0.25
+    similar_surfaces: float = 0.2
     strength: tuple[float, float] = (0.6, 1.0)
     flips: bool = True
     transposes: bool = False
@@ -60,7 +63,8 @@ class LayoutConfig:
     def __post_init__(self) -> None:
         _check_shares('kinds', self.kinds, KINDS)
         _check_shares('sizes', self.sizes, BUCKETS)
-        for name in ('class_balance', 'foreign_surface', 'max_covered', 'own_reference'):
+        shares = ('class_balance', 'foreign_surface', 'max_covered', 'own_reference')
+        for name in (*shares, 'similar_surfaces'):
             _check_range(name, (getattr(self, name),) * 2, 0, 1)
         _check_range('size_quantiles', self.size_quantiles, 0, 1)
         _check_range('strength', self.strength, 0, 1)

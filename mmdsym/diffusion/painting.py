@@ -10,7 +10,7 @@ import numpy as np
 from .accept import AcceptanceTest
 from .labelled_images import LabelledImages
 from .layout import ImageLayout, Operation, painting_seed
-from .synthesiser import PaintingTask, Synthesiser
+from .synthesiser import PaintingTask, Synthesiser, seam_width
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,11 @@ class Painter:
 
     def _task(self, canvas: _Canvas) -> PaintingTask:
         operation = canvas.operation
+        x1, y1, x2, y2 = operation.box
+        width = seam_width(operation.box)
+        reference, seam = self.images.crop(
+            operation.reference, (width / (x2 - x1), width / (y2 - y1))
+        )
         return PaintingTask(
             image=canvas.pixels,
             box=operation.box,
@@ -131,8 +136,9 @@ class Painter:
             seed=painting_seed(
                 self.seed, canvas.layout.index, len(canvas.outcomes), canvas.rejected
             ),
-            reference=self.images.crop(operation.reference),
+            reference=reference,
             strength=operation.strength,
+            seam=seam,
         )
 
 

@@ -16,7 +16,6 @@ from mmdsym.errors import UserError
 from mmdsym.registry import SYNTHESISERS
 
 from .blending import blend
-from .diffusion_synthesiser import with_reference
 from .inpainting_pipeline import (
     check_pipeline,
     load_pipeline,
@@ -24,6 +23,7 @@ from .inpainting_pipeline import (
     require_transformers,
 )
 from .labelled_images import is_grey
+from .reference import with_reference
 from .regions import cut_window, paste_window, place_window, region_masks
 from .synthesiser import CLEAN_SURFACE, PaintingTask
 

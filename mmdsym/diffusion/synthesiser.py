@@ -25,6 +25,8 @@ class PaintingTask:
         reference: (h, w, 3), uint8, RGB: pixels of a labelled defect of the class that the new one
             starts from, brought to the size of the box; ``None`` starts from noise.
         strength: How far the result may leave the reference, in (0, 1]; 1 ignores it.
+        seam: How many columns of the reference on its left and right, and how many rows above and
+            below, show the surface around its defect; the rest is brought to the size of the box.
     """
 
     image: np.ndarray
@@ -33,6 +35,15 @@ class PaintingTask:
     seed: int
     reference: np.ndarray | None = None
     strength: float = 1.0
+    seam: tuple[int, int] = (0, 0)
+
+    @property
+    def defect(self) -> np.ndarray:
+        """The reference without its seam."""
+        rows, columns = self.reference.shape[:2]
+        return self.reference[
+            self.seam[1] : rows - self.seam[1], self.seam[0] : columns - self.seam[0]
+        ]
 
 
 class Synthesiser(Protocol):
@@ -50,6 +61,16 @@ class Synthesiser(Protocol):
         """
 
 
+def seam_width(box: tuple[float, float, float, float], margin: float = 0.1) -> float:
+    """Returns how far painting a box may reach beyond it, in pixels.
+
+    Args:
+        box: x1, y1, x2, y2 in pixels.
+        margin: In units of the box's shorter side; at least 2 pixels.
+    """
+    return max(2.0, margin * min(box[2] - box[0], box[3] - box[1]))
+
+
 def repaint_region(
     box: tuple[float, float, float, float], image_size: tuple[int, int], margin: float = 0.1
 ) -> tuple[int, int, int, int]:
@@ -58,13 +79,13 @@ def repaint_region(
     Args:
         box: x1, y1, x2, y2 in pixels.
         image_size: (width, height) in pixels.
-        margin: Width of the seam in units of the box's shorter side; at least 2 pixels.
+        margin: Width of the seam, as :func:`seam_width` takes it.
 
     Returns:
         left, top, right, bottom as slice bounds, inside the image.
     """
     x1, y1, x2, y2 = box
-    seam = max(2.0, margin * min(x2 - x1, y2 - y1))
+    seam = seam_width(box, margin)
     width, height = image_size
     return (
         max(0, int(np.floor(x1 - seam))),

@@ -4,6 +4,7 @@ from .calibration import (
     KEEP_NOTHING,
     JudgedDetections,
     cover_thresholds,
+    doubt_threshold,
     judge_detections,
     keep_thresholds,
 )
@@ -23,6 +24,7 @@ __all__ = [
     'ScoredBoxes',
     'TrueBoxes',
     'cover_thresholds',
+    'doubt_threshold',
     'judge_detections',
     'keep_thresholds',
     'mean_average_precision',

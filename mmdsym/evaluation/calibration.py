@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from mmdet.structures.bbox import bbox_overlaps
+from scipy.optimize import isotonic_regression
 from torch import Tensor
 
 KEEP_NOTHING = 1.0 + 1e-6
@@ -132,6 +133,27 @@ def cover_thresholds(
         if len(mine):
             thresholds[label] = np.quantile(mine, 1 - covered_recall, method='lower')
     return thresholds
+
+
+def doubt_threshold(detections: JudgedDetections, least_precision: float) -> float:
+    """Returns the lowest score at which boxes are right often enough to be in doubt.
+
+    How often boxes of a score are right is estimated over all classes, as a function that never
+    falls (isotonic regression): single classes have too few boxes to tell one in ten from none.
+
+    Args:
+        detections: Judged on labelled images that did not train the detector.
+        least_precision: Share of right boxes among those of one score, in [0, 1].
+
+    Returns:
+        A score; :data:`KEEP_NOTHING` where boxes are right less often at every score.
+    """
+    if not len(detections.scores):
+        return KEEP_NOTHING
+    order = np.argsort(detections.scores, kind='stable')
+    chance = isotonic_regression(detections.correct[order].astype(float)).x
+    doubtful = np.flatnonzero(chance >= least_precision)
+    return float(detections.scores[order][doubtful[0]]) if len(doubtful) else KEEP_NOTHING
 
 
 def _precision_above(scores: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,9 +17,8 @@ synthetic = dict(
         sizes=dict(small=1, medium=1, large=1),
         class_balance=0.5,
         defects_per_image=(1, 2),
-        # A small model keeps the likeness of a defect when it starts near a real one: the further
-        # it may leave it, the more CLIP rejects.
-        strength=(0.1, 0.25),
+        # Far enough for new shapes and brightness; beyond, thin scratches fade away.
+        strength=(0.2, 0.4),
     ),
     # What CLIP, adapted to the labelled crops, does not take for its class is painted again.
     accept=dict(type='mmdsym.CLIPAcceptance', scorer=dict(weights='{data_root}clip/{split}')),

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from mmdsym.evaluation import (
     JudgedDetections,
     cover_thresholds,
+    doubt_threshold,
     judge_detections,
     keep_thresholds,
     mean_average_precision,
@@ -92,9 +93,10 @@ class ThresholdCalibrationHook(Hook):
         judged = JudgedDetections.concatenate(all_gather_object(judged))
         model = dsym_model(runner)
         policy = stage.thresholds
+        covering = cover_thresholds(judged, model.num_classes, policy.covered_recall)
         model.set_thresholds(
             keep_thresholds(judged, model.num_classes, policy.target_precision),
-            cover_thresholds(judged, model.num_classes, policy.covered_recall),
+            np.maximum(covering, doubt_threshold(judged, policy.least_precision)),
         )
         self._log(runner, stage)
 
