@@ -12,6 +12,7 @@ from PIL import Image
 from preparation_data import coco_json
 
 from mmdsym.datasets.preparation.assignment import assign_splits
+from mmdsym.datasets.preparation.merging.command import merge
 from mmdsym.datasets.preparation.merging.prepared import read_prepared
 from mmdsym.datasets.preparation.prepare import Choices, prepare
 from mmdsym.datasets.preparation.records import Box, SourceImage
@@ -257,6 +258,36 @@ def test_a_prepared_set_of_tiles_reads_back_whole(wide_parts, tmp_path):
     entry = load(root / 'annotations' / 'train.json')['images'][0]
     tile = next(image for image in source.images if image.name == entry['file_name'])
     assert vars(tile.tile) == entry['tile']
+
+
+def test_labels_that_come_back_keep_tiles_and_whole_images(wide_parts, tmp_path):
+    root = prepare_tiles(wide_parts, tmp_path)
+    entry = load(root / 'annotations' / 'train.json')['images'][0]
+    export = tmp_path / 'corrected.json'
+    export.write_text(
+        json.dumps(
+            {
+                'images': [entry],
+                'annotations': [
+                    {'id': 1, 'image_id': entry['id'], 'category_id': 1, 'bbox': [1, 2, 9, 9]}
+                ],
+                'categories': [{'id': 1, 'name': 'dent'}, {'id': 2, 'name': 'crack'}],
+            }
+        )
+    )
+    merge(export, root, tmp_path / 'merged', 'new', 'corrected', None, 0.15, False, False)
+    for name in ('val_whole.json', 'val.json'):
+        before, after = (load(r / 'annotations' / name) for r in (root, tmp_path / 'merged'))
+        names = [[image['file_name'] for image in content['images']] for content in (before, after)]
+        assert names[0] == names[1]
+        assert before['info'] == after['info']
+    after = load(tmp_path / 'merged' / 'annotations' / 'train.json')
+    merged = next(i for i in after['images'] if i['file_name'] == entry['file_name'])
+    assert merged['tile'] == entry['tile']
+    assert [a['bbox'] for a in after['annotations'] if a['image_id'] == merged['id']] == [
+        [1, 2, 9, 9]
+    ]
+    assert (tmp_path / 'merged' / 'images' / 'whole' / 'part10.png').is_file()
 
 
 def test_two_images_whose_tiles_would_have_one_name_are_refused(wide_parts, tmp_path):

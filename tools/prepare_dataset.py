@@ -133,7 +133,13 @@ def finish(arguments: argparse.Namespace, name: str, source: Source, choices: Ch
 
 
 def merge_export(arguments: argparse.Namespace, name: str, choices: Choices) -> None:
-    """Merges an export, which may also be a single json, into a new data set."""
+    """Merges an export, which may also be a single json, into a new data set.
+
+    Raises:
+        UserError: When it is to be cut into tiles.
+    """
+    if arguments.tile is not None:
+        raise UserError('--merge keeps the tiles of its data set; leave out --tile')
     given: AbstractContextManager[Path] = open_source(arguments.source, arguments.out)
     if arguments.source.suffix.lower() == '.json' and arguments.source.is_file():
         given = nullcontext(arguments.source)
