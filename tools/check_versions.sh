@@ -16,7 +16,7 @@
 #   MAX_JOBS           how many compilers run at once (default: one per core)
 #
 # The environment is kept and used again until a pin or one of these variables changes; an interrupted
-# set-up goes on after what is done. Compiling and testing yield to other programs. The exit status is
+# set-up goes on after what is done. Compiling yields to other programs. The exit status is
 # that of pytest; docs/versions.md says what came out.
 set -euo pipefail
 
@@ -169,7 +169,7 @@ main() {
   fi
   show_versions
   say "Running the tests; what they say is kept in $folder/tests.log."
-  nice -n 10 "$python" -m pytest "$@" 2>&1 | tee "$folder/tests.log"
+  "$python" -m pytest "$@" 2>&1 | tee "$folder/tests.log"
 }
 
 main "$@"
