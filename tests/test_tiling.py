@@ -12,12 +12,14 @@ from PIL import Image
 from preparation_data import coco_json
 
 from mmdsym.datasets.preparation.assignment import assign_splits
+from mmdsym.datasets.preparation.known_good import add_known_good
 from mmdsym.datasets.preparation.merging.command import merge
 from mmdsym.datasets.preparation.merging.prepared import read_prepared
 from mmdsym.datasets.preparation.prepare import Choices, prepare
 from mmdsym.datasets.preparation.records import Box, SourceImage
 from mmdsym.datasets.preparation.sources.read import read_source
 from mmdsym.datasets.preparation.tiles import TileChoice, tile_name, tiles_of
+from mmdsym.datasets.preparation.unlabelled import add_unlabelled
 from mmdsym.errors import UserError
 from mmdsym.tiling import Tiling, Window, cut_box, to_image, visible_share
 
@@ -171,9 +173,13 @@ def wide_parts(tmp_path):
     return root
 
 
-def prepare_tiles(root, out, **choice):
+def prepare_tiles(root, out, good=None, extra=None, **choice):
     source = read_source(root, 'auto', None)
     assign_splits(source, ['default'], 0.2)
+    if extra:
+        add_unlabelled(source, extra)
+    if good:
+        add_known_good(source, good)
     settings = dict(visible_share=0.5, empty_share=0.4) | choice
     tiles = TileChoice(Tiling(64, 0.25), **settings)
     prepare(source, 'tiles', out, Choices([0.5, 1.0], [0], 0.3), tiles=tiles)
@@ -235,6 +241,33 @@ def test_validation_images_stay_whole_beside_their_tiles(wide_parts, tmp_path):
         original = wide_parts / 'valid' / Path(entry['file_name']).name
         assert (root / 'images' / entry['file_name']).read_bytes() == original.read_bytes()
     assert not (root / 'annotations' / 'train_whole.json').exists()
+
+
+def test_known_good_and_extra_images_are_cut_too(wide_parts, tmp_path):
+    for kind in ('good', 'extra'):
+        (tmp_path / kind).mkdir()
+        for index in range(2):
+            pixels = np.random.default_rng([index, len(kind)]).integers(0, 256, (100, 150, 3))
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(tmp_path / kind / f'{kind}{index}.jpg')
+    root = prepare_tiles(wide_parts, tmp_path / 'out', tmp_path / 'good', tmp_path / 'extra')
+    annotations = root / 'annotations' / '50pct_seed0'
+    good = load(annotations / 'known_good.json')['images']
+    # Two images of six tiles each, of which two fifths, rounded up, are kept.
+    assert len(good) == 6
+    assert all(entry['known_good'] for entry in good)
+    assert {entry['tile']['image'] for entry in good} == {
+        'known_good/good0.jpg',
+        'known_good/good1.jpg',
+    }
+    extra = [
+        entry['file_name']
+        for entry in load(annotations / 'unlabelled.json')['images']
+        if entry['file_name'].startswith('unlabelled/')
+    ]
+    assert len(extra) == 6
+    for name in extra:
+        assert Image.open(root / 'images' / name).size == (64, 64)
 
 
 def test_no_label_is_in_the_unlabelled_list(wide_parts, tmp_path):

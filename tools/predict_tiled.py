@@ -10,8 +10,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmdsym.errors import UserError, exit_on_user_error
+
+if TYPE_CHECKING:
+    from mmdsym.tiling import Tiling
+    from mmdsym.tiling.whole_images import WholeImages
+    from mmdsym.trained_run import TrainedRun
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -80,8 +86,12 @@ def main() -> None:
     print(f'{len(document["annotations"])} boxes on {len(document["images"])} images: {out}')
 
 
-def choose_tiling(arguments: argparse.Namespace, run):
-    """The tiles that the command line asks for, else those of the training; None without tiles."""
+def choose_tiling(arguments: argparse.Namespace, run: TrainedRun) -> Tiling | None:
+    """The tiles that the command line asks for, else those of the training; None without tiles.
+
+    Raises:
+        UserError: Nobody says how large they are, or a number is out of its range.
+    """
     from mmdsym.tiling import Tiling
     from mmdsym.tiling.whole_images import tiling_of
 
@@ -97,8 +107,12 @@ def choose_tiling(arguments: argparse.Namespace, run):
     return Tiling(size, overlap)
 
 
-def choose_images(arguments: argparse.Namespace, run):
-    """The images that the command line names, else the held-out ones of the run's data."""
+def choose_images(arguments: argparse.Namespace, run: TrainedRun) -> WholeImages:
+    """The images that the command line names, else the held-out ones of the run's data.
+
+    Raises:
+        UserError: There are none, or their classes are others.
+    """
     from mmdsym.tiling.whole_images import from_folder, from_json, validation_images
 
     if arguments.images is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import NamedTuple
 
 from mmdsym.errors import UserError
@@ -71,7 +72,7 @@ class Tiling:
         return [Window(*edges) for edges in slices]
 
 
-def require_sahi():
+def require_sahi() -> ModuleType:
     """Returns the module `sahi.slicing`.
 
     Raises:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from mmdsym.atomic_file import write_file
 from mmdsym.errors import UserError
 from mmdsym.tiling.detections import Detections, evaluate
 from mmdsym.tiling.grid import Tiling
@@ -105,8 +105,10 @@ class TiledPrediction:
 
 
 def write_json(document: dict, path: Path) -> None:
-    """Writes a document as a whole or not at all."""
+    """Writes a document as a whole or not at all.
+
+    Raises:
+        UserError: The disk is full or does not let us write.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.{path.name}.unfinished')
-    draft.write_text(json.dumps(document, indent=1, ensure_ascii=False) + '\n', encoding='utf-8')
-    os.replace(draft, path)
+    write_file(path, (json.dumps(document, indent=1, ensure_ascii=False) + '\n').encode())
