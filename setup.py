@@ -88,6 +88,7 @@ setup(
     install_requires=read_requirements('runtime'),
     extras_require={
         'deploy': read_requirements('deploy'),
+        'fuzz': read_requirements('fuzz'),
         'mim': read_requirements('mminstall'),
         'tests': read_requirements('tests'),
         'tiles': read_requirements('tiles'),

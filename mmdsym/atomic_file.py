@@ -40,8 +40,7 @@ def drafted(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield draft
-        with open(draft, 'rb+') as stream:
-            os.fsync(stream.fileno())
+        sync(draft)
         os.replace(draft, path)
     except OSError as error:
         with suppress(OSError):
@@ -59,6 +58,12 @@ def drafted(path: Path) -> Iterator[Path]:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Waits until a file's content is on the disk itself."""
+    with open(path, 'rb+') as stream:
+        os.fsync(stream.fileno())
 
 
 def remove_drafts(folder: Path) -> None:

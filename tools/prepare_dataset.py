@@ -86,7 +86,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 @exit_on_user_error
 def main(argv: list[str] | None = None) -> None:
     """Runs the command."""
-    arguments = parse_arguments(argv)
+    try:
+        run(parse_arguments(argv))
+    except OSError as error:
+        raise UserError(
+            f'{error.filename or "the data"} cannot be read or written '
+            f'({error.strerror or error}); see to its rights and its disk'
+        ) from error
+    except MemoryError as error:
+        raise UserError('memory ran out; give the data in smaller parts') from error
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Does what the command line says.
+
+    Raises:
+        UserError: When something about the arguments or the data is wrong.
+    """
     choices = Choices(arguments.fractions, arguments.seeds, arguments.calibration_fraction)
     name = data_set_name(arguments)
     if arguments.demo or arguments.demo_large:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
+import os
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -13,6 +16,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from tqdm import tqdm
 
+from mmdsym.atomic_file import FULL_DISK
+from mmdsym.datasets.preparation.leavings import remove_abandoned
 from mmdsym.errors import UserError
 
 MAX_BYTES = 64 * 2**30
@@ -26,7 +31,12 @@ CHUNK = 2**20
 UNPACKING_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
+    struct.error,
     EOFError,
+    LookupError,
+    # Among them names that are not in the encoding that they claim, or hold a zero byte.
+    ValueError,
     NotImplementedError,
     OSError,
     RuntimeError,
@@ -48,7 +58,9 @@ def open_source(path: Path, scratch: Path) -> Iterator[Path]:
         yield path
     elif path.is_file() and zipfile.is_zipfile(path):
         scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix='.unpacked-', dir=scratch) as folder:
+        remove_abandoned(scratch, '.unpacked')
+        prefix = f'.unpacked-{os.getpid()}-'
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=scratch) as folder:
             extract(path, Path(folder))
             yield Path(folder)
     elif path.exists():
@@ -70,7 +82,14 @@ def extract(archive: Path, folder: Path) -> None:
             check_entries(archive, entries, shutil.disk_usage(folder).free)
             for entry in tqdm(entries, desc='unpacking', unit='file', disable=None):
                 _extract_entry(opened, entry, folder)
+    except UserError:
+        raise
     except UNPACKING_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            raise UserError(
+                f'no space is left to unpack {archive} below {folder.parent}; make room or choose '
+                'another --out'
+            ) from error
         raise UserError(f'{archive} cannot be unpacked ({error}); get it anew') from error
 
 

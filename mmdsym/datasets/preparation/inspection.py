@@ -25,6 +25,7 @@ from mmdsym.datasets.preparation.records import (
     Source,
     SourceImage,
 )
+from mmdsym.errors import UserError
 
 TOLERANCE = 1.0
 """Pixels by which a box may stick out of its image: rounding, not a fault."""
@@ -37,7 +38,16 @@ def inspect(source: Source) -> list[Problem]:
 
     Returns:
         The problems found, those of reading the source included.
+
+    Raises:
+        UserError: A class has a name that cannot be written.
     """
+    for label in source.classes:
+        if not is_text(label):
+            raise UserError(
+                f'{source.root} has a class whose name is no text ({label!r}); correct it in the '
+                'annotations'
+            )
     problems = list(source.problems)
     everything = source.images + source.unlabelled
     for image in tqdm(everything, desc='checking images', unit='image', disable=None):
@@ -67,22 +77,37 @@ def measure(image: SourceImage) -> str:
     Returns:
         Why the image cannot be used; empty when it can.
     """
-    data = image.path.read_bytes()
+    if not is_text(image.name):
+        return 'has a name that is not UTF-8, which no json can hold'
+    try:
+        data = image.path.read_bytes()
+    except OSError as error:
+        return f'cannot be read ({error.strerror})'
     image.file_hash = hashlib.sha256(data).hexdigest()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as opened:
                 pixels = ImageOps.exif_transpose(opened).convert('RGB')
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombWarning) as error:
-        return f'cannot be decoded ({error})'
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         return f'is too large ({error})'
+    # Decoders of damaged files raise almost anything, struct.error and KeyError among it.
+    except Exception as error:
+        return f'cannot be decoded ({error})'
     image.width, image.height = pixels.size
     content = hashlib.sha256(f'{pixels.size}'.encode())
     content.update(pixels.tobytes())
     image.pixel_hash = content.hexdigest()
     return ''
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written as UTF-8; names of files and in jsons need not."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_box(box: Box, image: SourceImage, classes: Sequence[str]) -> list[Problem]:
@@ -189,6 +214,7 @@ def readable_size(path: Path) -> tuple[int, int] | None:
         with Image.open(path) as opened:
             width, height = opened.size
             turned = opened.getexif().get(0x0112, 1) >= 5
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    # As above: whatever the decoder of a damaged file raises.
+    except Exception:
         return None
     return (height, width) if turned else (width, height)

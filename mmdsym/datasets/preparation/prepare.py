@@ -121,11 +121,14 @@ def write_prepared(
         UserError: When the target holds something else.
     """
     card = make_card(target.name, source, problems, mended, subsets)
-    page = render_card(card)
+    # Names that are no UTF-8 may stand in what was mended.
+    page = render_card(card).encode(errors='backslashreplace').decode()
     print(page)
     plan = _plan(source, subsets)
     plan['dataset_card.md'] = page.encode()
-    plan['dataset_card.json'] = json.dumps(card, indent=1, ensure_ascii=False).encode()
+    plan['dataset_card.json'] = json.dumps(card, indent=1, ensure_ascii=False).encode(
+        errors='backslashreplace'
+    )
     return write_data_set(plan, target, force)
 
 

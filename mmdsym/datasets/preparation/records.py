@@ -27,7 +27,7 @@ PROBLEM_KINDS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Box:
     """One annotated defect.
 

@@ -120,7 +120,8 @@ def hold_out(
 def _draw(name: str, seed: int, purpose: str) -> str:
     # Without the extension: converting all images to another format changes no choice.
     stem = PurePosixPath(name).with_suffix('').as_posix()
-    return hashlib.sha256(f'{purpose}/{seed}/{stem}'.encode()).hexdigest()
+    # A name need not be UTF-8; one that is not is told later.
+    return hashlib.sha256(f'{purpose}/{seed}/{stem}'.encode(errors='surrogatepass')).hexdigest()
 
 
 def _cover_every_class(

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from mmdsym.atomic_file import FULL_DISK
+from mmdsym.datasets.preparation.leavings import abandoned, remove_abandoned
 from mmdsym.errors import UserError
 
 OWN_ENTRIES = frozenset({'annotations', 'dataset_card.json', 'dataset_card.md', 'images'})
@@ -47,8 +49,10 @@ def write_data_set(plan: Plan, target: Path, force: bool = False) -> bool:
         False when the folder already held all this and was left alone.
 
     Raises:
-        UserError: When the folder exists with other content and may not be replaced.
+        UserError: When the folder exists with other content and may not be replaced, or the disk
+            is full or does not let us write.
     """
+    _give_back_replaced(target)
     if target.exists() and not target.is_dir():
         raise UserError(f'{target} is a file; choose another --name')
     if target.exists():
@@ -56,12 +60,18 @@ def write_data_set(plan: Plan, target: Path, force: bool = False) -> bool:
         if not changes:
             return False
         _refuse_to_lose(target, changes, force)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(target)
+    remove_abandoned(target.parent, f'.{target.name}.partial')
     partial = _hidden_sibling(target, 'partial')
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         _build(plan, partial)
         _move_into_place(partial, target)
+    except OSError as error:
+        full = error.errno in FULL_DISK
+        raise UserError(
+            f'{target} cannot be written ({error.strerror or error}); '
+            f'{"free some space" if full else "make its folder writable"} or name another --out'
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return True
@@ -133,22 +143,13 @@ def _hidden_sibling(target: Path, purpose: str) -> Path:
     return target.parent / f'.{target.name}.{purpose}-{os.getpid()}'
 
 
-def _remove_abandoned(target: Path) -> None:
-    """Removes what runs that were killed left behind."""
-    for path in target.parent.glob(f'.{target.name}.partial-*'):
-        process = path.name.rsplit('-', 1)[1]
-        if process.isdigit() and not _is_alive(int(process)):
+def _give_back_replaced(target: Path) -> None:
+    """Puts back what a run that was killed between two moves had set aside."""
+    for path in abandoned(target.parent, f'.{target.name}.replaced'):
+        if target.exists():
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+        else:
+            os.replace(path, target)
 
 
 def _hash_file(path: Path) -> str:

@@ -75,8 +75,9 @@ class FiniteStepHook(Hook):
     ) -> None:
         """Undoes what is left of a bad iteration, and counts it."""
         losses = outputs or {}
-        # Mixed precision skips the steps of a loss that is NaN itself, without a word.
-        finite = not self._dropped and math.isfinite(float(losses.get('loss', 0.0)))
+        loss = float(torch.as_tensor(losses.get('loss', 0.0)).detach())
+        # Mixed precision skips the steps of a loss that is NaN by itself, without a word.
+        finite = not self._dropped and math.isfinite(loss)
         self._dropped = False
         if finite:
             self.in_a_row = 0
@@ -86,7 +87,7 @@ class FiniteStepHook(Hook):
         self.in_a_row += 1
         counted = count_one_more(runner)
         runner.logger.warning(
-            f'Iteration {runner.iter + 1}: the loss ({float(losses.get("loss", math.nan)):g}) or '
+            f'Iteration {runner.iter + 1}: the loss ({loss:g}) or '
             f'its gradient is not finite, so that the step was skipped ({self.in_a_row} in a row, '
             f'{counted} in this run).'
         )

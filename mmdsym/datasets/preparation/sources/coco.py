@@ -180,7 +180,7 @@ class _Reader:
     ) -> None:
         try:
             edges = edges_of_annotation(annotation)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             message = f'{name} of image {image.name} has no readable box ({error})'
             self._tell(UNREADABLE, document, message, IMAGE_CURE, image.name)
             return

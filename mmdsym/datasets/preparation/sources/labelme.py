@@ -90,7 +90,7 @@ def boxes_of_shapes(shapes: Sequence[Any]) -> list[Box]:
     for number, shape in enumerate(shapes, start=1):
         try:
             label, edges, group = read_shape(shape)
-        except (TypeError, ValueError, LookupError, AttributeError) as error:
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError) as error:
             raise ValueError(f'shape {number} is no region ({error})') from error
         place = None if group is None else groups.get((label, group))
         if place is None:

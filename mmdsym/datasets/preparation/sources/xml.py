@@ -50,7 +50,8 @@ def read_voc_file(path: Path) -> VocFile:
     """
     try:
         root = parse(path).getroot()
-    except (ParseError, DefusedXmlException, OSError, UnicodeDecodeError) as error:
+    # LookupError and ValueError: an encoding that nobody knows, or that is none of text.
+    except (ParseError, DefusedXmlException, OSError, LookupError, ValueError) as error:
         raise ValueError(f'is not readable as XML ({type(error).__name__}: {error})') from error
     if root.tag != 'annotation':
         raise ValueError(f'is XML but no VOC annotation (its root is <{root.tag}>)')
