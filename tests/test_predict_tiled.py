@@ -6,11 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from conftest import REPOSITORY
+from mmdet.registry import MODELS
 from mmengine import Config
+from mmengine.registry import init_default_scope
 from PIL import Image
 
 from mmdsym.command_line import build_runner
+from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.tiling import Tiling
 from mmdsym.tiling.detections import Detections, evaluate
@@ -198,3 +202,31 @@ def test_an_image_that_cannot_be_read_is_named(trained, tmp_path):
     broken.write_bytes(b'no image')
     with pytest.raises(UserError, match='broken.png.*cannot be read'):
         detector.on_whole(broken)
+
+
+def test_teacher_and_student_each_look_at_tiles(trained, tmp_path):
+    cfg = Config.fromfile(REPOSITORY / 'configs/baselines/teacher_student_neu_40pct.py')
+    cfg.merge_from_dict(
+        {
+            'data_root': f'{trained.parent}/wide/',
+            'split': '100pct_seed0',
+            'image_size': (SIDE, SIDE),
+            'model.detector.backbone.pretrained': None,
+            # Untrained networks are sure of nothing.
+            'model.detector.test_cfg.score_thr': 0.0,
+        }
+    )
+    cfg = complete_config(cfg)
+    init_default_scope('mmdet')
+    model = MODELS.build(cfg.model)
+    cfg.dump(tmp_path / 'pair.py')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'iter_1.pth')
+    run = load_run(tmp_path / 'iter_1.pth')
+    path = trained.parent / 'wide' / 'images' / 'whole' / '16.png'
+    found = {
+        which: TiledDetector(run, which, least_score=0.0).on_tiles(path, Tiling(SIDE), Merging())
+        for which in ('teacher', 'student')
+    }
+    assert all(len(detections.scores) > 0 for detections in found.values())
+    scores = [detections.scores[0] for detections in found.values()]
+    assert scores[0] != scores[1]
