@@ -42,8 +42,8 @@ SEEDS = {
     b'"categories":[{"id":1,"name":"dent","supercategory":"none"}]}',
     'labelme': b'{"imagePath":"a.png","imageWidth":40,"imageHeight":30,"shapes":[{"label":"dent",'
     b'"points":[[1,2],[3,4]],"shape_type":"rectangle","group_id":1}]}',
-    'voc': b'<annotation><filename>a.png</filename><size><width>40</width><height>30</height></size>'
-    b'<object><name>dent</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>8</ymax>'
+    'voc': b'<annotation><filename>a.png</filename><size><width>40</width><height>30</height>'
+    b'</size><object><name>dent</name><bndbox><xmin>1</xmin><ymin>2</ymin><xmax>9</xmax><ymax>8</ymax>'
     b'</bndbox></object></annotation>',
     'yolo': b'0 0.5 0.5 0.2 0.2\n1 0.1 0.1 0.2 0.1 0.2 0.2\n',
     'yaml': b'names: {0: dent, 1: crack}\n',
