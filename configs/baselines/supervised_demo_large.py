@@ -1,8 +1,8 @@
 """ATSS on tiles of the large demo images, whose defects are about 10 pixels small.
 
-    python tools/prepare_dataset.py --demo-large --tile 256
-    python tools/train.py configs/baselines/supervised_demo_large.py
-    python tools/predict_tiled.py work_dirs/supervised_demo_large
+python tools/prepare_dataset.py --demo-large --tile 256
+python tools/train.py configs/baselines/supervised_demo_large.py
+python tools/predict_tiled.py work_dirs/supervised_demo_large
 """
 
 _base_ = 'supervised_neu_40pct.py'
