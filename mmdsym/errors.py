@@ -43,5 +43,7 @@ def own_words(error: UserError) -> str:
 
 
 def _exit_with(message: str) -> NoReturn:
-    print(f'error: {message}', file=sys.stderr)
+    # Names of files need not be text.
+    told = message.encode(errors='backslashreplace').decode()
+    print(f'error: {told}', file=sys.stderr)
     raise SystemExit(2)

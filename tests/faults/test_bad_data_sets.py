@@ -219,6 +219,12 @@ BAD_NAMES = {
     'yaml that runs': 'names: !!python/object/apply:os.system ["touch pwned"]',
     'names without number': 'names: {a: dent, b: crack}',
     'a number of names': 'names: 2',
+    'a name for nothing': 'names: {null: dent}',
+    'a name for infinity': 'names: {.inf: dent}',
+    'a name for a huge number': 'names: {4000000000: dent}',
+    'a name for a negative number': 'names: {-1: dent}',
+    'a date that is none': 'names: [2001-99-99]',
+    'nested ten thousand deep': 'names: ' + '[' * 10000,
 }
 
 

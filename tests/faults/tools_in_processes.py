@@ -74,7 +74,7 @@ def run_tool(
         cwd=REPOSITORY,
         env=environment,
         check=False,
-        timeout=500,
+        timeout=1800,
     )
     if kill_at:
         assert done.returncode == -signal.SIGKILL, done.stderr

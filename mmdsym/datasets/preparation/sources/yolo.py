@@ -28,6 +28,9 @@ from mmdsym.errors import UserError
 CLASS_LISTS = frozenset({'classes', 'predefined_classes'})
 NOT_LABELS = CLASS_LISTS | {'train', 'val', 'valid', 'test', 'readme', 'readme.roboflow'}
 
+MAX_CLASSES = 10000
+"""More would be a slip: a list is made that is as long as the largest number says."""
+
 
 def is_yolo(root: Path) -> bool:
     """Whether there are label files: text files in a labels/ folder or beside their images."""
@@ -147,13 +150,17 @@ def _in_labels_folder(image: Path, root: Path) -> Path:
 def _names_in_yaml(path: Path) -> list[str]:
     try:
         content = yaml.safe_load(path.read_text('utf-8'))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f'{path} is not readable as YAML; mend or remove it') from error
     names = content.get('names') if isinstance(content, Mapping) else None
     if isinstance(names, Mapping):
         try:
             numbers = {int(number): str(name) for number, name in names.items()}
-        except ValueError as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise UserError(f'{path}: names must go by number; mend it') from error
+        if any(not 0 <= number < MAX_CLASSES for number in numbers):
+            raise UserError(
+                f'{path}: names must go by number, from 0 and below {MAX_CLASSES}; mend it'
+            )
         return [numbers.get(i, f'number {i}') for i in range(max(numbers, default=-1) + 1)]
     return [str(name) for name in names] if isinstance(names, list) else []
