@@ -12,6 +12,7 @@ import torch
 from mmengine import Config
 from torch import Tensor, nn
 
+from mmdsym.checkpoints import allow_mmengine_checkpoints
 from mmdsym.errors import UserError
 
 CLIP_FILTER_STATE = 'clip_filter'
@@ -143,6 +144,8 @@ def find_config(folder: Path) -> Path:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
+    # Once more: the fork of MMEngine takes its classes off torch's list after it has read a file.
+    allow_mmengine_checkpoints()
     try:
         checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
