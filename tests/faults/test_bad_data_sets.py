@@ -307,10 +307,10 @@ def test_a_million_boxes_take_bounded_memory(tmp_path, spoilt):
     line = '0 0.5 0.5 -0.2 0.2\n' if spoilt else '0 0.5 0.5 0.2 0.2\n'
     (source / 'labels/train/part3.txt').write_text(line * 1_000_000)
 
-    call = [sys.executable, 'tools/prepare_dataset.py', str(source), '--name', 'x']
-    call += ['--fractions', '1', '--seeds', '0', '--out', str(tmp_path / 'out')]
+    command = [sys.executable, 'tools/prepare_dataset.py', str(source), '--name', 'x']
+    command += ['--fractions', '1', '--seeds', '0', '--out', str(tmp_path / 'out')]
     with open(tmp_path / 'error', 'w') as error, open(tmp_path / 'page', 'w') as page:
-        process = subprocess.Popen(call, cwd=REPOSITORY, stdout=page, stderr=error)
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=page, stderr=error)
         _, status, usage = os.wait4(process.pid, 0)
     # Linux counts in kibibytes.
     assert usage.ru_maxrss < 3 * 2**20
