@@ -53,6 +53,7 @@ def write_data_set(plan: Plan, target: Path, force: bool = False) -> bool:
             is full or does not let us write.
     """
     _give_back_replaced(target)
+    remove_abandoned(target.parent, f'.{target.name}.partial')
     if target.exists() and not target.is_dir():
         raise UserError(f'{target} is a file; choose another --name')
     if target.exists():
@@ -60,7 +61,6 @@ def write_data_set(plan: Plan, target: Path, force: bool = False) -> bool:
         if not changes:
             return False
         _refuse_to_lose(target, changes, force)
-    remove_abandoned(target.parent, f'.{target.name}.partial')
     partial = _hidden_sibling(target, 'partial')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
