@@ -57,9 +57,17 @@ class ThresholdCalibrationHook(Hook):
         self, dataloader: dict, further_dataloader: dict | None = None, interval: int = 200
     ) -> None:
         self.dataloader: dict | DataLoader = dataloader
-        self.further_dataloader = further_dataloader
+        self.further_dataloader: dict | DataLoader | None = further_dataloader
         self.interval = interval
         self.own_thresholds: list[float] | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Reads the annotations, so that the run does not stop hours later over a changed file."""
+        stages = runner.train_loop.schedule.stages
+        if any(stage.uses_teacher and not stage.thresholds.fixed for stage in stages):
+            self.dataloader = _built(runner, self.dataloader)
+            if self.further_dataloader is not None:
+                self.further_dataloader = _built(runner, self.further_dataloader)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Adds the thresholds of the teacher's own scores."""
@@ -129,8 +137,7 @@ class ThresholdCalibrationHook(Hook):
         runner.visualizer.add_scalars({'calibration/teacher_mAP_50': map50}, step=runner.iter)
 
     def _predict(self, runner: Runner) -> LabelledPredictions:
-        if not isinstance(self.dataloader, DataLoader):
-            self.dataloader = runner.build_dataloader(self.dataloader)
+        self.dataloader = _built(runner, self.dataloader)
         return predict_labelled(dsym_model(runner), self.dataloader)
 
     def _score(self, runner: Runner, found: LabelledPredictions) -> list[Tensor]:
@@ -149,8 +156,8 @@ class ThresholdCalibrationHook(Hook):
         begins = runner.iter == runner.train_loop.stage.begin
         if not begins or self.further_dataloader is None or not scorer.wants_further:
             return None
-        dataloader = runner.build_dataloader(self.further_dataloader)
-        return predict_labelled(dsym_model(runner), dataloader)
+        self.further_dataloader = _built(runner, self.further_dataloader)
+        return predict_labelled(dsym_model(runner), self.further_dataloader)
 
     def _log(self, runner: Runner, stage: Stage) -> None:
         model = dsym_model(runner)
@@ -182,6 +189,10 @@ def judge_images(found: LabelledPredictions, scores: list[Tensor]) -> JudgedDete
             for boxes, score, truth in zip(found.predictions, scores, found.truths, strict=True)
         ]
     )
+
+
+def _built(runner: Runner, dataloader: dict | DataLoader) -> DataLoader:
+    return runner.build_dataloader(dataloader) if isinstance(dataloader, dict) else dataloader
 
 
 @torch.no_grad()
