@@ -9,16 +9,12 @@ methods = dict(
     supervised=dict(config='faster_rcnn_r50/supervised.py'),
     soft_teacher=dict(config='faster_rcnn_r50/soft_teacher.py'),
     dsym=dict(config='faster_rcnn_r50/dsym.py'),
-    # Labelled images take the places of the synthetic ones in the batch.
     dsym_without_diffusion=dict(
         config='faster_rcnn_r50/dsym.py',
         options={
             'train_dataloader.dataset.sources.synthetic': None,
-            'train_cfg.stages.burn_in.images.labelled': 8,
             'train_cfg.stages.burn_in.images.synthetic': 0,
-            'train_cfg.stages.joint.images.labelled': 8,
             'train_cfg.stages.joint.images.synthetic': 0,
-            'train_cfg.stages.refine.images.labelled': 7,
             'train_cfg.stages.refine.images.synthetic': 0,
         },
     ),

@@ -45,10 +45,10 @@ train_dataloader = dict(
 )
 train_cfg = dict(
     stages=dict(
-        burn_in=dict(images=dict(labelled=6, synthetic=2)),
-        joint=dict(images=dict(labelled=6, synthetic=2)),
+        burn_in=dict(images=dict(labelled=8, synthetic=2)),
+        joint=dict(images=dict(labelled=8, synthetic=2)),
         refine=dict(
-            images=dict(labelled=5, synthetic=2),
+            images=dict(labelled=7, synthetic=2),
             loss_weights=dict(synthetic=dict(start=1.0, end=0.0, iterations=300)),
         ),
     ),
