@@ -3,8 +3,7 @@
 _base_ = [
     '_base_/runtime.py',
     '_base_/detectors/rtmdet_tiny.py',
-    '_base_/semi/dsym.py',
-    '_base_/schedules/stages_gpu.py',
+    '_base_/semi/dsym_whole_gpu.py',
 ]
 
 data_root = 'data/neu_det/'

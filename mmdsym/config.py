@@ -37,7 +37,11 @@ def complete_config(cfg: Config) -> Config:
         UserError: A file of the data or a stage does not exist; the message names it and the
             cure, before anything is built.
     """
-    cfg = _filled(cfg, {name: cfg.get(name) for name in PLACEHOLDERS})
+    settings = {name: cfg.get(name) for name in PLACEHOLDERS}
+    if settings['data_root']:
+        # Configs join it with what follows; who types a folder does not think of the slash.
+        cfg.data_root = settings['data_root'] = f'{settings["data_root"]}'.rstrip('/') + '/'
+    cfg = _filled(cfg, settings)
     _require_data(cfg)
     if cfg.get('parts'):
         # Imported late: most configs have none.

@@ -45,7 +45,7 @@ def numbers(cfg: Config) -> dict:
     [
         (STAGED, 16),
         ('dsym_neu_40pct.py', 18),
-        ('dsym_faster_rcnn_r50_neu_40pct.py', 16),
+        ('dsym_faster_rcnn_r50_neu_40pct.py', 18),
         (PLAIN, 8),
         (SOFT_TEACHER, 16),
     ],

@@ -67,7 +67,7 @@ adapted_filter.mode = 'soft'
 adapted_filter.scorer.prototypes.cache_dir = '{data}/features'
 # So that a fit on the boxes of an untrained teacher counts.
 adapted_filter.fusion = dict(min_right=1, min_wrong=1, min_gain=-1.0)
-custom_hooks = [_base_.custom_hooks[0], adapted_filter, *_base_.custom_hooks[2:]]
+custom_hooks = [adapted_filter, *_base_.custom_hooks[1:]]
 default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=3))
 visualizer = dict(_delete_=True, type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 """

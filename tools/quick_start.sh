@@ -16,7 +16,7 @@ say "1 of 3: making the demo data (seconds)."
 "$python" tools/prepare_dataset.py --demo --name demo
 
 say "2 of 3: training the demo: a diffusion model, a CLIP model, the detector, its report."
-"$python" tools/train.py configs/dsym_demo.py --work-dir "$work_dir" --resume
+"$python" tools/train.py configs/dsym_demo.py --work-dir "$work_dir"
 
 say "3 of 3: drawing its detections."
 "$python" tools/draw_detections.py "$work_dir"

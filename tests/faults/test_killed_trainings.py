@@ -20,7 +20,7 @@ def checkpoints(run: Path) -> set[str]:
 
 @pytest.fixture(scope='module')
 def runs(tiny_data, tmp_path_factory) -> tuple[Path, Path]:
-    """A run that nothing interrupted, and one that was killed three times, both at their end."""
+    """A run that nothing interrupted, and one that was killed four times, both at their end."""
     folder = tmp_path_factory.mktemp('killed')
     config = write_training(folder, tiny_data)
     whole, killed = folder / 'whole', folder / 'killed_run'
@@ -44,8 +44,11 @@ def runs(tiny_data, tmp_path_factory) -> tuple[Path, Path]:
     )
     # As it is left where the machine stops between emptying and filling the pointer.
     (killed / 'last_checkpoint').write_text('')
+    # Where refine begins, so that the next start comes to a stage border with a teacher of its own.
+    start(ITERATION, 5)
+    assert checkpoints(killed) == {'iter_4.pth', 'iter_6.pth'}
     # In refine, behind the checkpoint of iteration 8.
-    start(ITERATION, 7)
+    start(ITERATION, 3)
     assert checkpoints(killed) == {'iter_6.pth', 'iter_8.pth'}
     start()
     return whole, killed
@@ -57,7 +60,7 @@ def test_nothing_is_lost_beyond_the_last_checkpoint(runs):
     went_on = [
         next(line for line in log.splitlines() if 'resumed epoch' in line) for log in logs[1:]
     ]
-    assert [int(line.rsplit('iter: ', 1)[1]) for line in went_on] == [2, 2, 8]
+    assert [int(line.rsplit('iter: ', 1)[1]) for line in went_on] == [2, 2, 6, 8]
 
 
 def test_it_ends_with_the_weights_of_a_run_that_nothing_interrupted(runs):

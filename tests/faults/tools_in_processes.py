@@ -18,7 +18,6 @@ _base_ = '{configs}/baselines/teacher_student_neu_40pct.py'
 data_root = '{data}/'
 image_size = (64, 64)
 randomness = dict(seed=0)
-custom_hooks = [dict(type='mmdsym.IterationSeedHook'), *_base_.custom_hooks]
 model = dict(
     detector=dict(
         backbone=dict(pretrained=None), test_cfg=dict(score_thr=0.0, max_per_img=5)

@@ -30,3 +30,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=100),
     dict(type='CosineAnnealingLR', eta_min_ratio=0.02, by_epoch=False, begin=100, end='refine'),
 ]
+auto_scale_lr = dict(enable=False, base_batch_size=16)

@@ -10,6 +10,7 @@ val_cfg = dict(type='mmdsym.TeacherStudentValLoop')
 test_cfg = dict(type='TestLoop')
 
 custom_hooks = [
+    dict(type='mmdsym.IterationSeedHook'),
     dict(type='mmdsym.ChannelsLastHook'),
     dict(type='mmdsym.StageHook'),
     dict(

@@ -53,6 +53,7 @@ train_cfg = dict(
         ),
     ),
 )
+auto_scale_lr = dict(base_batch_size=18)
 
 adapted_filter = dict(
     _base_.clip_filter,
@@ -60,11 +61,7 @@ adapted_filter = dict(
         type='mmdsym.CLIPScorer', weights='{clip}', prototypes=_base_.clip_scorer.prototypes
     ),
 )
-custom_hooks = [
-    dict(type='mmdsym.IterationSeedHook'),
-    adapted_filter,
-    # Without the filter that knows no adapted model.
-    *_base_.custom_hooks[1:],
-]
+# Without the filter that knows no adapted model.
+custom_hooks = [adapted_filter, *_base_.custom_hooks[1:]]
 
 after_training = dict(test=['teacher', 'student'], export='teacher', report=True)

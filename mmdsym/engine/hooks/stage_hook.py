@@ -8,6 +8,7 @@ from mmengine.runner import Runner
 
 from mmdsym.models import DSYMDetector
 from mmdsym.registry import HOOKS
+from mmdsym.stages import Stage
 
 
 def dsym_model(runner: Runner) -> DSYMDetector:
@@ -40,11 +41,17 @@ class StageHook(Hook):
                 f"Stage '{stage.name}' begins: iterations {stage.begin} to {stage.end}, "
                 f'{images} images a batch.'
             )
-            came_without_teacher = previous is None or not previous.uses_teacher
-            if stage.uses_teacher and came_without_teacher:
+            if stage.uses_teacher and not _had_teacher(runner, stage):
                 model.copy_student_to_teacher()
                 runner.logger.info("The teacher starts as the student's copy.")
         elif previous is None:
             runner.logger.info(
                 f"Stage '{stage.name}' goes on at iteration {runner.iter} of {stage.end}."
             )
+
+
+def _had_teacher(runner: Runner, stage: Stage) -> bool:
+    """Whether the stage before had a teacher, which a run resumed at the border has loaded."""
+    stages = list(runner.train_loop.schedule.stages)
+    place = stages.index(stage)
+    return place > 0 and stages[place - 1].uses_teacher
