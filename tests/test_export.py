@@ -157,8 +157,9 @@ def write_run(folder, model, root):
     torch.manual_seed(0)
     # Detectors write into the config that they are built from.
     network = MODELS.build(deepcopy(config.model))
-    # Until now some parameters, such as Deformable DETR's level_embed, are what memory held.
-    network.init_weights()
+    if hasattr(network, 'level_embed'):
+        # Until it is initialised, Deformable DETR's parameter is what memory held.
+        torch.nn.init.normal_(network.level_embed)
     # As after training: no two networks and no two classes alike.
     with torch.no_grad():
         for parameter in network.parameters():
