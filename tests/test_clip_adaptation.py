@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdsym.clip import CLIPAdaptation, CLIPScorer, CropDataset, CropMetric
+from mmdsym.clip import adaptation as adaptation_module
 from mmdsym.clip.contrastive import class_contrastive_losses
 from mmdsym.clip.crop_augmentation import CropAugmentation, edge_offsets
 from mmdsym.clip.encoder import view_crops
+from mmdsym.clip.export_hook import write_adapted
 from mmdsym.clip.views import CropView
 from mmdsym.command_line import build_runner
 from mmdsym.errors import UserError
@@ -140,6 +142,78 @@ def test_what_learns(tiny_data, options, trunk, text, extent):
     assert not any('token_embedding' in name for name in gradients)
     stem = 'encoder.network.visual.trunk.conv_stem.weight'
     assert (stem in gradients) == (options.get('trained_groups') is None)
+
+
+def exported(folder, **options) -> Path:
+    """An adapted model with sentences of its own, trained a little."""
+    model = adaptation(prompts=dict(dent='a hollow', spot='a stain'), **options)
+    with torch.no_grad():
+        model.extent_head.linear.bias.add_(0.5)
+    write_adapted(folder, model)
+    return folder
+
+
+def test_adapting_further_goes_on_with_what_was_learnt(tmp_path):
+    folder = exported(tmp_path / 'first', background_prompts='plain wood')
+    classes = ('dent', 'spot')
+    model = CLIPAdaptation(classes, weights=folder)
+    assert model.prompts == [['a hollow'], ['a stain'], ['plain wood']]
+    assert model.views == [CropView(1.5, 'box')]
+    assert (model.extent_head.linear.bias > 0.3).any()
+    own = dict(dent=['a dent'], spot=['a spot'])
+    changed = CLIPAdaptation(classes, weights=folder, prompts=own, views=[{}, {}])
+    assert changed.prompts == [['a dent'], ['a spot'], ['plain wood']]
+    assert len(changed.views) == 2 and changed.extent_head.width == 2 * model.extent_head.width
+    # The export passes them on, and the scorer asks what the model was taught to answer.
+    write_adapted(tmp_path / 'second', model)
+    assert CLIPScorer(weights=tmp_path / 'second').prompts == model.prompts
+    scorer = CLIPScorer(weights=tmp_path / 'second', prompts=own)
+    assert scorer.prompts == changed.prompts
+
+
+def test_crops_in_other_views_are_named(tiny_data):
+    model = adaptation(views=[dict(context=1.5, shape='box'), dict()])
+    with pytest.raises(UserError, match='1 views, the CLIP model 2'):
+        model(**batch_of(crops_of(tiny_data)), mode='loss')
+
+
+@pytest.mark.parametrize('scale', [14.0, 100.0])
+def test_losses_in_mixed_precision_are_those_of_float32(tiny_data, scale, monkeypatch):
+    model = adaptation(prompts=dict(dent='a dent', spot='a spot'), background_prompts='steel')
+    model.eval()
+    with torch.no_grad():
+        model.encoder.network.logit_scale.fill_(np.log(scale))
+    batch = batch_of(crops_of(tiny_data, jittered_copies=1), 12)
+    compared = []
+    losses = adaptation_module.class_contrastive_losses
+    monkeypatch.setattr(
+        adaptation_module,
+        'class_contrastive_losses',
+        lambda logits, *rest: compared.append(logits) or losses(logits, *rest),
+    )
+    expected = model(**batch, mode='loss')
+    with torch.autocast('cpu', torch.bfloat16):
+        found = model(**batch, mode='loss')
+        scores = model(**batch, mode='predict')
+    total = sum(value for name, value in found.items() if 'loss' in name)
+    total.backward()
+    for name, value in found.items():
+        assert value.dtype == torch.float32 and value.isfinite()
+        if 'loss' in name:
+            wanted = expected[name].item()
+            assert value.item() == pytest.approx(wanted, rel=0.05, abs=0.02), name
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    assert all(logits.dtype == torch.float32 for logits in compared)
+    assert all(float(s['probabilities'].sum()) == pytest.approx(1, abs=1e-5) for s in scores)
+
+
+def test_a_crop_that_leaves_nothing_has_a_finite_feature_in_half_precision(monkeypatch):
+    encoder = adaptation().encoder
+    trunk = encoder.network.visual.trunk.num_features
+    monkeypatch.setattr(encoder, '_trunk', lambda x: torch.zeros(len(x), trunk).half())
+    monkeypatch.setattr(encoder.network.visual, 'head', torch.nn.Identity())
+    found = encoder.encode_parts(torch.zeros(2, 3, 32, 32))
+    assert all((part == 0).all() and part.dtype == torch.float32 for part in found.values())
 
 
 def test_batch_norm_keeps_its_statistics(tiny_data):

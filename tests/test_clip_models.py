@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,8 @@ from mmdsym.clip.model_building import (
     WEIGHTS_NAME,
     ClipModel,
     build_clip,
-    write_clip,
 )
+from mmdsym.clip.model_writing import write_clip
 from mmdsym.errors import UserError
 
 
@@ -82,6 +85,100 @@ def test_writing_leaves_nothing_behind(folder):
     assert names == {CONFIG_NAME, WEIGHTS_NAME, EXTENT_NAME}
     # Whoever may read the one may read the other.
     assert (folder / WEIGHTS_NAME).stat().st_mode == (folder / CONFIG_NAME).stat().st_mode
+
+
+@pytest.mark.parametrize('earlier', ['nothing', 'an empty folder', 'a model', 'notes'])
+def test_a_crash_leaves_a_whole_model_or_none(tmp_path, monkeypatch, earlier):
+    """Whichever rename, removal or sync is the last."""
+    for steps in range(40):
+        folder = tmp_path / f'{earlier}{steps}'
+        if earlier != 'nothing':
+            folder.mkdir()
+        if earlier == 'a model':
+            write_clip(folder, build_clip(TINY_CLIP), dict(classes=['old']), ExtentHead(12))
+        if earlier == 'notes':
+            (folder / 'notes.txt').write_text('mine')
+        done = killed_after(steps, monkeypatch, folder)
+        monkeypatch.undo()
+        if (folder / CONFIG_NAME).exists():
+            built = build_clip(weights=folder)
+            expected = trained_model() if built.settings['classes'] == ['new'] else None
+            expected = expected or build_clip(TINY_CLIP)
+            assert torch.equal(built.network.logit_scale, expected.network.logit_scale)
+            assert (built.extent_head is None) == (built.settings['classes'] == ['new'])
+        elif earlier == 'notes':
+            assert (folder / 'notes.txt').read_text() == 'mine'
+        if done:
+            assert steps > 4 and built.settings['classes'] == ['new']
+            names = {path.name for path in folder.rglob('*') if path.is_file()}
+            assert names == {CONFIG_NAME, WEIGHTS_NAME} | {'notes.txt'} & names
+            break
+    else:
+        pytest.fail('the last step was never reached')
+    # What was killed half-way is not in the way of the next.
+    write_clip(folder, trained_model(), dict(classes=['new']))
+    assert not list(tmp_path.glob(f'.{folder.name}*'))
+
+
+def killed_after(steps: int, monkeypatch, folder: Path) -> bool:
+    """Writes a model; the process is gone after so many steps. Says whether that was enough."""
+    left = [steps]
+
+    def limit(module, name):
+        original = getattr(module, name)
+
+        def limited(*args, **kwargs):
+            if not left[0]:
+                raise Killed
+            left[0] -= 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, limited)
+
+    for name in ('replace', 'fsync', 'unlink'):
+        limit(os, name)
+    # A killed process does not tidy up.
+    monkeypatch.setattr(shutil, 'rmtree', lambda *args, **kwargs: None)
+    try:
+        write_clip(folder, trained_model(), dict(classes=['new']))
+    except Killed:
+        return False
+    return True
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_every_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    synced, order = set(), []
+    fsync, replace = os.fsync, os.replace
+
+    def record_sync(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def record_rename(source, target):
+        inside = [p for p in [Path(source), *Path(source).rglob('*')] if p.exists()]
+        assert all(path.stat().st_ino in synced for path in inside if path.is_file())
+        order.append(Path(target).name)
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'fsync', record_sync)
+    monkeypatch.setattr(os, 'replace', record_rename)
+    folder = tmp_path / 'model'
+    write_clip(folder, trained_model(), {}, ExtentHead(12))
+    assert order[-1] == 'model' and tmp_path.stat().st_ino in synced
+
+
+def test_a_full_disk_is_told_in_one_sentence(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(UserError, match='no space is left'):
+        write_clip(tmp_path / 'model', trained_model(), {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_torch_file_of_tensors(folder, tmp_path):

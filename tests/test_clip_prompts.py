@@ -42,6 +42,28 @@ def test_a_forgotten_class_is_named(prompts):
         build_prompts(['dent', 'spot'], prompts)
 
 
+LEARNT = dict(classes=['dent', 'spot'], prompts=[['a hollow'], ['a stain'], ['plain wood']])
+
+
+def test_an_adapted_model_keeps_its_sentences_unless_others_are_given():
+    classes = ['dent', 'spot']
+    assert build_prompts(classes, adapted=LEARNT) == LEARNT['prompts']
+    own = dict(dent='a {}', spot='a {}')
+    assert build_prompts(classes, own, adapted=LEARNT) == [['a dent'], ['a spot'], ['plain wood']]
+    found = build_prompts(classes, None, 'bare wood', LEARNT)
+    assert found == [['a hollow'], ['a stain'], ['bare wood']]
+    # By name, whatever the order, and new classes have the defaults.
+    found = build_prompts(['spot', 'crack', 'dent'], adapted=LEARNT)
+    assert found == [['a stain'], build_prompts(['crack'])[0], ['a hollow'], ['plain wood']]
+    assert build_prompts(classes, adapted=dict(classes=classes)) == build_prompts(classes)
+
+
+def test_prompts_of_an_adapted_model_that_cannot_be():
+    for prompts in ([['a hollow'], ['a stain']], ['a', 'b', 'c']):
+        with pytest.raises(UserError, match='adapt it anew'):
+            build_prompts(['dent', 'spot'], adapted=dict(LEARNT, prompts=prompts))
+
+
 def test_no_sentence_for_the_normal_surface():
     with pytest.raises(UserError, match='background_prompts'):
         build_prompts(['dent'], None, [])

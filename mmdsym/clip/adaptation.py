@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mmdsym.clip.contrastive import class_contrastive_losses
 from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.extent_head import ExtentHead
+from mmdsym.clip.freezing import freeze
 from mmdsym.clip.model_building import ClipModel, build_clip, has_trunk
 from mmdsym.clip.prompts import build_prompts
 from mmdsym.clip.views import CropView
@@ -38,7 +39,8 @@ class CLIPAdaptation(BaseModel):
         model: See :func:`mmdsym.clip.model_building.build_clip`; so are the next three.
         pretrained: An open_clip tag or a file.
         image_pretrained: Weights of a timm image tower.
-        weights: Folder of an adapted model, to adapt it further.
+        weights: Folder of an adapted model, to adapt it further; its prompts, views and extent head
+            go on where nothing else is given.
         prompts: Sentences of each class, see :func:`mmdsym.clip.prompts.build_prompts`.
         background_prompts: Sentences of a normal surface.
         views: How each box is looked at; those of the data set.
@@ -66,7 +68,7 @@ class CLIPAdaptation(BaseModel):
         weights: str | PathLike | None = None,
         prompts: Mapping[str, Sequence[str]] | None = None,
         background_prompts: Sequence[str] | None = None,
-        views: Sequence[Mapping] = ({},),
+        views: Sequence[Mapping] | None = None,
         trained_groups: int | None = None,
         train_text: bool = True,
         norm_eval: bool = True,
@@ -82,15 +84,18 @@ class CLIPAdaptation(BaseModel):
         built = build_clip(model, pretrained, image_pretrained, weights)
         by_file = isinstance(classes, str)
         self.classes = read_classes(Path(classes)) if by_file else tuple(classes)
-        self.prompts = build_prompts(self.classes, prompts, background_prompts)
-        self.views = [CropView(**view) for view in views]
+        brought = built.settings
+        self.prompts = build_prompts(self.classes, prompts, background_prompts, brought)
+        self.views = [CropView(**view) for view in views or brought.get('views') or [{}]]
         judges_extent = extent_weight > 0 and has_trunk(built.network)
         parts = ('embedding', 'trunk') if judges_extent else ('embedding',)
         self.encoder = CropEncoder(built, self.views, parts, max_crops)
         self.extent_head = None
         if judges_extent:
             width = self.encoder.part_widths()['trunk'] * len(self.views)
-            self.extent_head = ExtentHead(width)
+            learnt = built.extent_head
+            fits = learnt is not None and learnt.width == width
+            self.extent_head = learnt if fits else ExtentHead(width)
         self.norm_eval = norm_eval
         self.prompts_per_class = prompts_per_class
         self.label_smoothing = label_smoothing
@@ -143,7 +148,15 @@ class CLIPAdaptation(BaseModel):
         Returns:
             Features (N, D); losses; or for each crop a dict of probabilities, truth, and, where the
             head is there, expected overlap.
+
+        Raises:
+            UserError: The crops have another number of views than the model.
         """
+        if inputs.shape[1] != len(self.views):
+            raise UserError(
+                f'the crops have {inputs.shape[1]} views, the CLIP model {len(self.views)}: give '
+                'model and data set the same views.'
+            )
         crops = inputs.to(self.encoder.mean)
         if mode == 'tensor':
             return self.encoder.encode(crops)
@@ -155,7 +168,21 @@ class CLIPAdaptation(BaseModel):
         self, crops: Tensor, label: Tensor, overlap: Tensor, offsets: Tensor
     ) -> dict[str, Tensor]:
         embedding, trunk = self._encode(crops)
-        logits = self._logits(embedding, self._draw_class_features())
+        class_features = self._draw_class_features()
+        # Half precision would round logits of up to 100, and the floor of logarithms, away.
+        with torch.autocast(crops.device.type, enabled=False):
+            return self._compare(embedding, class_features, trunk, label, overlap, offsets)
+
+    def _compare(
+        self,
+        embedding: Tensor,
+        class_features: Tensor,
+        trunk: Tensor | None,
+        label: Tensor,
+        overlap: Tensor,
+        offsets: Tensor,
+    ) -> dict[str, Tensor]:
+        logits = self._logits(embedding, class_features)
         clean = label == len(self.classes)
         shows_class = clean | (overlap >= self.min_overlap)
         to_text, to_image = class_contrastive_losses(
@@ -174,15 +201,17 @@ class CLIPAdaptation(BaseModel):
         embedding, trunk = self._encode(crops)
         if self._class_features is None:
             self._class_features = self._all_class_features()
-        probabilities = self._logits(embedding, self._class_features).softmax(dim=1)
+        with torch.autocast(crops.device.type, enabled=False):
+            probabilities = self._logits(embedding, self._class_features).softmax(dim=1)
+            judges_extent = self.extent_head is not None
+            expected = self.extent_head.expected_overlap(trunk) if judges_extent else None
         results = [
             dict(probabilities=p, label=truth, overlap=true_overlap, jittered=moved)
             for p, truth, true_overlap, moved in zip(
                 probabilities, label, overlap, jittered, strict=True
             )
         ]
-        if self.extent_head is not None:
-            expected = self.extent_head.expected_overlap(trunk)
+        if judges_extent:
             for result, value in zip(results, expected, strict=True):
                 result['expected_overlap'] = value
         return results
@@ -208,59 +237,11 @@ class CLIPAdaptation(BaseModel):
             chosen.append(start + order.repeat(self.prompts_per_class)[: self.prompts_per_class])
             start += count
         tokens = self.tokens[torch.cat(chosen).to(self.tokens.device)]
-        found = self.encoder.network.encode_text(tokens, normalize=True)
+        found = F.normalize(self.encoder.network.encode_text(tokens).float(), dim=-1)
         means = found.unflatten(0, (len(self._counts), -1)).mean(dim=1)
         return F.normalize(means, dim=-1)
 
     def _all_class_features(self) -> Tensor:
-        found = self.encoder.network.encode_text(self.tokens, normalize=True)
+        found = F.normalize(self.encoder.network.encode_text(self.tokens).float(), dim=-1)
         means = [of_class.mean(dim=0) for of_class in found.split(self._counts)]
         return F.normalize(torch.stack(means), dim=-1)
-
-
-def freeze(network: nn.Module, trained_groups: int | None, train_text: bool) -> None:
-    """Takes the gradient from what is not to learn.
-
-    Args:
-        network: An open_clip model.
-        trained_groups: See :class:`CLIPAdaptation`.
-        train_text: Likewise.
-
-    Raises:
-        UserError: The image tower cannot be frozen in part.
-    """
-    text = getattr(network, 'text', network)
-    if not train_text:
-        visual = {id(parameter) for parameter in network.visual.parameters()}
-        for parameter in network.parameters():
-            if id(parameter) not in visual and parameter is not network.logit_scale:
-                parameter.requires_grad_(False)
-    if hasattr(text, 'token_embedding'):
-        text.token_embedding.requires_grad_(False)
-    if trained_groups is None:
-        return
-    if has_trunk(network):
-        _freeze_trunk(network.visual.trunk, trained_groups)
-        return
-    try:
-        network.lock_image_tower(unlocked_groups=trained_groups)
-    except (AssertionError, NotImplementedError, AttributeError) as error:
-        raise UserError(
-            f'this image tower cannot be frozen up to its last {trained_groups} groups '
-            f'({error}): set trained_groups=None.'
-        ) from None
-
-
-def _freeze_trunk(trunk: nn.Module, trained_groups: int) -> None:
-    from timm.models import group_parameters
-
-    groups = group_parameters(trunk, trunk.group_matcher())
-    last = max(groups)
-    if not 0 <= trained_groups <= last + 1:
-        raise UserError(
-            f'trained_groups={trained_groups} is not possible: this image tower has {last + 1} '
-            'groups.'
-        )
-    for group, names in groups.items():
-        for name in names:
-            trunk.get_parameter(name).requires_grad_(group > last - trained_groups)

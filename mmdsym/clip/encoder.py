@@ -129,13 +129,10 @@ class CropEncoder(nn.Module):
             return {name: crops.new_zeros(0, width) for name, width in self.part_widths().items()}
         inputs = ((crops - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         if 'trunk' not in self.parts:
-            return {'embedding': F.normalize(self.network.encode_image(inputs), dim=-1)}
+            return {'embedding': _unit(self.network.encode_image(inputs))}
         trunk = self._trunk(inputs)
         embedding = self.network.visual.head(trunk)
-        return {
-            'embedding': F.normalize(embedding, dim=-1),
-            'trunk': F.normalize(trunk, dim=-1),
-        }
+        return {'embedding': _unit(embedding), 'trunk': _unit(trunk)}
 
     def _trunk(self, inputs: Tensor) -> Tensor:
         return self.network.visual.trunk(inputs) if self._folded is None else self._folded(inputs)
@@ -198,6 +195,11 @@ def as_rgb(image: Tensor) -> Tensor:
             '(3, H, W).'
         )
     return image.expand(3, -1, -1)
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Unit vectors in float32: in half precision the floor under a length would round to 0."""
+    return F.normalize(vectors.float(), dim=-1)
 
 
 def _check_parts(parts: Sequence[str], network: nn.Module) -> None:

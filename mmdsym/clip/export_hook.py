@@ -11,7 +11,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmdsym.clip.adaptation import CLIPAdaptation
-from mmdsym.clip.model_building import CONFIG_NAME, write_clip
+from mmdsym.clip.model_building import CONFIG_NAME
+from mmdsym.clip.model_writing import write_clip
 from mmdsym.errors import UserError
 from mmdsym.registry import HOOKS
 
@@ -35,9 +36,11 @@ class CLIPExportHook(Hook):
         """Makes sure that the result will not replace another one.
 
         Raises:
-            UserError: The folder holds a model, and this is no resumed run.
+            UserError: The folder holds a model, and this is no resumed run; or it is a file.
         """
         folder = self._folder(runner)
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f'{folder} is a file: name a folder as out_dir for CLIPExportHook.')
         if runner.iter == 0 and (folder / CONFIG_NAME).exists():
             raise UserError(
                 f'{folder} holds an adapted CLIP model already: use it, remove it, or name another '

@@ -114,47 +114,6 @@ def has_trunk(network: nn.Module) -> bool:
     return hasattr(network.visual, 'trunk') and hasattr(network.visual, 'head')
 
 
-def write_clip(
-    folder: Path, built: ClipModel, settings: Mapping, extent_head: ExtentHead | None = None
-) -> None:
-    """Writes a model so that :func:`build_clip` finds it as ``weights`` and open_clip as a folder.
-
-    Args:
-        folder: Created where it is missing. The config comes last, and each file by an atomic
-            rename: a folder with a config is complete.
-        built: The model.
-        settings: Becomes :attr:`ClipModel.settings`; of what json can hold.
-        extent_head: Becomes :attr:`ClipModel.extent_head`.
-    """
-    from safetensors.torch import save
-
-    files = {WEIGHTS_NAME: built.network}
-    if extent_head is not None:
-        files[EXTENT_NAME] = extent_head
-    for name, module in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f'.{path.name}.partial')
-        tensors = {key: value.contiguous().cpu() for key, value in module.state_dict().items()}
-        # Written by Python: the library's own files are for their owner alone, whatever the umask.
-        partial.write_bytes(save(tensors))
-        _publish(partial, path)
-    content = dict(
-        model_cfg=built.config,
-        preprocess_cfg=dict(size=built.image_size, mean=list(built.mean), std=list(built.std)),
-        mmdsym={**settings, 'extent_width': None if extent_head is None else extent_head.width},
-    )
-    partial = folder / f'.{CONFIG_NAME}.partial'
-    partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-    _publish(partial, folder / CONFIG_NAME)
-
-
-def _publish(partial: Path, path: Path) -> None:
-    with open(partial, 'rb') as stream:
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-
-
 def _from_folder(folder: Path) -> ClipModel:
     if not (folder / CONFIG_NAME).is_file():
         raise UserError(

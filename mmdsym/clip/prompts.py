@@ -54,6 +54,7 @@ def build_prompts(
     classes: Sequence[str],
     prompts: Mapping[str, Sequence[str] | str] | None = None,
     background_prompts: Sequence[str] | str | None = None,
+    adapted: Mapping | None = None,
 ) -> list[list[str]]:
     """Returns the sentences of every class, those of the normal surface last.
 
@@ -62,22 +63,30 @@ def build_prompts(
         prompts: Sentences of each class; ``{}`` in them becomes the class name. By default those
             for steel where the names are NEU-DET's, and generic ones otherwise.
         background_prompts: Sentences of a surface without a defect.
+        adapted: Settings that came with an adapted model, see
+            :attr:`mmdsym.clip.model_building.ClipModel.settings`: the sentences that it has learnt
+            go before the defaults, for the classes that it knows.
 
     Returns:
         One list of sentences for each class, and one more.
 
     Raises:
-        UserError: No class at all, or one without a prompt; the message names it.
+        UserError: No class at all, or one without a prompt, which the message names; or an adapted
+            model with other sentences than classes.
     """
     if not classes:
         raise UserError('the CLIP scorer was given no class: name at least one in classes.')
     known_steel = all(name in STEEL_DESCRIPTIONS for name in classes)
+    learnt, learnt_background = _learnt_prompts(adapted or {})
     found = [
-        _default_prompts(name) if prompts is None else _as_list(prompts.get(name))
+        learnt.get(name) or _default_prompts(name)
+        if prompts is None
+        else _as_list(prompts.get(name))
         for name in classes
     ]
     if background_prompts is None:
-        background_prompts = STEEL_BACKGROUND_PROMPTS if known_steel else BACKGROUND_PROMPTS
+        default = STEEL_BACKGROUND_PROMPTS if known_steel else BACKGROUND_PROMPTS
+        background_prompts = learnt_background or default
     found.append(_as_list(background_prompts))
     for name, sentences in zip([*classes, 'normal surface'], found, strict=True):
         if not any(sentence.strip() for sentence in sentences):
@@ -95,6 +104,20 @@ def build_prompts(
 def readable_name(name: str) -> str:
     """Returns a class name as one would write it: ``rolled-in_scale`` -> ``rolled-in scale``."""
     return ' '.join(name.replace('_', ' ').split()) or name
+
+
+def _learnt_prompts(adapted: Mapping) -> tuple[dict[str, list[str]], list[str] | None]:
+    """The sentences of each class, and of the normal surface, that a model was adapted with."""
+    classes, sentences = adapted.get('classes') or [], adapted.get('prompts')
+    if not sentences:
+        return {}, None
+    if len(sentences) != len(classes) + 1 or any(isinstance(entry, str) for entry in sentences):
+        raise UserError(
+            f'the adapted CLIP model has {len(sentences)} lists of prompts for {len(classes)} '
+            'classes and a normal surface: adapt it anew.'
+        )
+    *of_classes, background = (list(entry) for entry in sentences)
+    return dict(zip(classes, of_classes, strict=True)), background
 
 
 def _default_prompts(name: str) -> list[str]:

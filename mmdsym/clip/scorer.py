@@ -58,7 +58,8 @@ class CLIPScorer(nn.Module):
         image_pretrained: Likewise.
         weights: Likewise; such a model brings classes, prompts and views along, and what is given
             here goes before it.
-        prompts: Sentences of each class, see :func:`mmdsym.clip.prompts.build_prompts`.
+        prompts: Sentences of each class, see :func:`mmdsym.clip.prompts.build_prompts`; by default
+            those that ``weights`` were adapted with.
         background_prompts: Sentences of a normal surface.
         views: How each box is looked at, as arguments of :class:`mmdsym.clip.views.CropView`.
         features: What a feature consists of, see :class:`mmdsym.clip.encoder.CropEncoder`; by
@@ -95,10 +96,7 @@ class CLIPScorer(nn.Module):
         built = build_clip(model, pretrained, image_pretrained, weights)
         brought = built.settings
         self.classes = _choose_classes(classes, brought.get('classes'), weights)
-        if prompts is None and background_prompts is None and brought.get('prompts'):
-            self.prompts = [list(sentences) for sentences in brought['prompts']]
-        else:
-            self.prompts = build_prompts(self.classes, prompts, background_prompts)
+        self.prompts = build_prompts(self.classes, prompts, background_prompts, brought)
         chosen = [CropView(**view) for view in views or brought.get('views') or [{}]]
         if features is None:
             features = ('embedding',) if built.extent_head is None else ('embedding', 'trunk')
