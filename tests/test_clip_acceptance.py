@@ -3,7 +3,11 @@ import pytest
 import torch
 from clip_data import TINY_CLIP
 
+from mmdsym.clip import acceptance as module
 from mmdsym.clip.acceptance import CLIPAcceptance
+from mmdsym.clip.model_building import build_clip
+from mmdsym.clip.model_writing import write_clip
+from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.diffusion.building import build_part
 from mmdsym.errors import UserError
 from mmdsym.registry import ACCEPTANCE_TESTS
@@ -36,6 +40,28 @@ def test_it_accepts_the_likeliest_class_and_no_other():
         accepted = test.accept(images, boxes, np.full(len(images), label))
         assert accepted.dtype == bool
         assert np.array_equal(accepted, likeliest == label)
+
+
+@pytest.mark.parametrize('path', ['held-out crops', 'adapted model'])
+def test_a_scorer_that_knows_nothing_accepts_all_and_says_so_once(tmp_path, monkeypatch, path):
+    said = []
+    monkeypatch.setattr(module, 'print_log', lambda message, **_: said.append(message))
+    nothing, something = (HeldOutQuality(50, share, 0.1, share > 0.5) for share in (0.3, 0.9))
+    if path == 'adapted model':
+        settings = dict(classes=list(CLASSES), held_out=nothing._asdict())
+        write_clip(tmp_path / 'model', build_clip(TINY_CLIP), settings)
+        test = CLIPAcceptance(dict(weights=tmp_path / 'model'), CLASSES)
+    else:
+        test = build()
+        test.scorer.held_out = nothing
+    images, boxes = regions()
+    for label in range(len(CLASSES)):
+        assert test.accept(images, boxes, np.full(len(images), label)).all()
+    assert len(said) == 1 and 'takes itself out' in said[0] and '\n' not in said[0]
+    useless = test.fingerprint
+    test.scorer.held_out = something
+    assert not test.accept(images, boxes, np.array([0, 1] * 3)).all()
+    assert test.fingerprint == test.scorer.fingerprint != useless
 
 
 def test_nothing_to_judge_is_fine():

@@ -258,6 +258,7 @@ def test_the_metric():
     assert found['clip/accuracy/dent'] == 0.5
     assert found['clip/overlap_r2'] == pytest.approx(1)
     assert 'clip/accuracy/spot' not in found
+    assert (found['clip/crops'], found['clip/better_than_chance']) == (3, 0)
 
 
 @pytest.fixture
@@ -299,6 +300,10 @@ def test_training_resuming_and_scoring(adapt_config, tmp_path, tiny_data):
     for index, result in enumerate(expected):
         assert torch.allclose(found[index], result['probabilities'], atol=1e-4)
         assert float(overlaps[index]) == pytest.approx(float(result['expected_overlap']), abs=1e-4)
+    # How right it was on held-out crops goes with it, unless it is asked something else.
+    assert scorer.held_out.crops > 4 and 0 <= scorer.held_out.accuracy <= 1
+    own = dict(dent='a hollow', spot='a stain')
+    assert CLIPScorer(weights=tmp_path / 'adapted', prompts=own).held_out is None
     with pytest.raises(UserError, match='adapted CLIP model already'):
         build_runner(adapt_config(2, experiment_name='third')).train()
     with pytest.raises(UserError, match='not to'):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from clip_data import TINY_CLIP
 from mmengine.structures import InstanceData
 from PIL import Image
 from test_training import losses, scalars, tiny_run  # noqa: F401  (a fixture)
@@ -27,14 +28,19 @@ from mmdsym.clip import (
     PseudoLabelFilter,
     TeacherEvidence,
     box_opinion,
+    build_filter,
     crop_kinds,
     crop_opinion,
     fit_together,
     foreign_veto,
 )
 from mmdsym.clip import pseudo_label_filter as filter_module
+from mmdsym.clip import scorer as scorer_module
 from mmdsym.clip.box_embedder import BoxEmbedder
+from mmdsym.clip.encoder import CropEncoder
+from mmdsym.clip.filter_counts import FilterCounts
 from mmdsym.clip.filter_sheet import draw_filter_sheet
+from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.clip.scorer import BoxScores
 from mmdsym.clip.soft_labels import draw_by_weight
 from mmdsym.crops import crop_windows
@@ -45,6 +51,7 @@ from mmdsym.models import (
     PseudoLabelReviser,
     PseudoLabels,
 )
+from mmdsym.models.pseudo_labels import select_pseudo_labels
 from mmdsym.registry import MODELS
 
 CLASSES = ('dent', 'spot')
@@ -127,7 +134,8 @@ def make_filter(
     of_boxes = JoinedEvidence(kinds)
     of_crops = JoinedEvidence({'class': ClassEvidence(scorer)}) if asks else None
     fusion = Fusion(crop_kinds(of_crops), 2, **FOLDS) if asks else None
-    veto = ForeignVeto([scorer.likeness], options.pop('veto_cost', 0.02))
+    # The test's images are fewer than a veto wants by itself.
+    veto = ForeignVeto([scorer.likeness], options.pop('veto_cost', 0.02), min_images=5)
     rest = {name: options.pop(name) for name in ('gate', 'mode') if name in options}
     return PseudoLabelFilter(
         scorer,
@@ -273,6 +281,89 @@ def test_the_gate_closes_for_a_clean_image(images, tmp_path):
     pool = [images[0], SimpleNamespace(img_path=clean, ori_shape=(SIZE, SIZE))]
     scores = judge(predictions(2), pool)
     assert scores[0].max() > 0.5 and scores[1].max() == 0
+
+
+def test_what_the_gate_skips_is_counted_apart(images, tmp_path):
+    clean = str(tmp_path / 'clean.png')
+    Image.fromarray(np.full((SIZE, SIZE), 110, dtype=np.uint8)).save(clean)
+    judge = make_filter(gate=ImageGate(tiles=2, passed_share=1.0))
+    judge.fit(predictions(12), images, truths(12))
+    skipped = SimpleNamespace(img_path=clean, ori_shape=(SIZE, SIZE))
+    # A defect, nothing found on one, a clean surface, nothing found there, and boxes that are none.
+    pool = [images[0], images[1], skipped, skipped, images[2]]
+    found = predictions(5)
+    found[1], found[3] = found[1][:0], found[3][:0]
+    found[4].bboxes = torch.full((4, 4), torch.nan)
+    for of_image, scores in zip(found, judge(found, pool), strict=True):
+        of_image.scores = scores
+    found[0].scores = torch.tensor([0.9, 0.5, 0.5, 0.1])
+    keep, drop = torch.full((2,), 0.8), torch.full((2,), 0.3)
+    judge.revise([select_pseudo_labels(f, keep, drop) for f in found], pool, iteration=0)
+    tally = judge.tally
+    assert (tally.images, tally.closed_images) == (5, 2)
+    # Of classes 0, 1, 0, 1: boxes on the clean surface are gated, those that are none dropped.
+    assert tally.gated.tolist() == [2, 2]
+    assert tally.boxes.tolist() == [[1, 0], [1, 1], [2, 3]]
+    assert tally.seen.tolist() == [6, 6]
+    line = tally.line(CLASSES)
+    assert 'kept/down-weighted/dropped/gated: dent 6: 1/1/2/2, spot 6: 0/1/3/2' in line
+    assert '2 of 5 images skipped as normal surface' in line
+    scalars = tally.scalars(CLASSES)
+    assert scalars['clip_filter/gated_spot'] == pytest.approx(2 / 5)
+    assert scalars['clip_filter/closed_images'] == pytest.approx(2 / 5)
+    restored, total = FilterCounts(2), FilterCounts(2)
+    restored.load_state_dict(tally.state_dict())
+    for counts in (restored, tally):
+        total.add(counts)
+    assert total.seen.tolist() == [12, 12] and total.gated.tolist() == [4, 4]
+
+
+def test_too_few_calibration_images_for_a_veto_are_told(images):
+    judge = make_filter()
+    judge.crops.veto.min_images = 13
+    judge.fit(predictions(12), images, truths(12))
+    assert not judge.crops.veto.counts
+    told = [line for line in judge.report_lines() if 'turns down no foreign image' in line]
+    assert len(told) == 1 and 'on 12 calibration images' in told[0]
+
+
+SCORERS = [
+    dict(evidence='text'),
+    dict(evidence='prototypes'),
+    dict(evidence='both'),
+]
+
+
+@pytest.mark.parametrize('options', SCORERS, ids=lambda options: options['evidence'])
+@pytest.mark.parametrize('known', [False, True])
+def test_a_scorer_that_knows_nothing_has_no_say_in_anything(tiny_data, options, known, monkeypatch):
+    """Neither class nor extent, veto or gate; whatever it stands on, and whoever judged it."""
+    split = tiny_data / 'annotations/40pct_seed0'
+    labelled = dict(ann_file=str(split / 'burn_in.json'), images_dir=str(tiny_data / 'images'))
+    held_out = str(split / 'calibration.json')
+    wanted = dict(classes=CLASSES, model=TINY_CLIP, **options)
+    if known or options['evidence'] != 'text':
+        wanted['prototypes'] = dict(**labelled, held_out_file=held_out)
+    # Where features are the same for all crops, nobody can tell them apart.
+    if not known:
+        monkeypatch.setattr(
+            CropEncoder, 'encode', lambda self, crops: torch.full((len(crops), 8), 8**-0.5)
+        )
+    else:
+        monkeypatch.setattr(
+            scorer_module, 'judge', lambda p, n: HeldOutQuality(len(n), 0.9, 0.1, True)
+        )
+    judge = build_filter(
+        CLASSES, dict(type='mmdsym.CLIPScorer', **wanted), labelled, gate=dict(threshold=0.9)
+    )
+    assert (judge.crops.evidence is None) == (judge.gate is None) == (not known)
+    assert (judge.crops.veto is None) == (not known)
+    if not known:
+        monkeypatch.setattr(CropEncoder, 'encode', None)
+        found = predictions(2)
+        samples = [SimpleNamespace(img_path='never read', ori_shape=(SIZE, SIZE))] * 2
+        for of_image, scores in zip(found, judge(found, samples), strict=True):
+            torch.testing.assert_close(scores, of_image.scores)
 
 
 class Ranks:
@@ -516,7 +607,7 @@ def test_useless_clip_says_so_and_off_builds_nothing(filtered_run, tmp_path):
     train_loop = runner.build_train_loop(runner._train_loop)
     runner._train_loop = train_loop
     hook.before_train(runner)
-    assert hook.filter.crops.evidence is None
+    assert hook.filter.crops.evidence is None and hook.filter.gate is None
     log = next((tmp_path / 'useless').glob('*/*.log')).read_text()
     assert log.count('CLIP takes itself out of the filter') == 1
     off = CLIPPseudoLabelFilterHook(dict(type='never built'), dict(), mode='off')

@@ -33,6 +33,47 @@ def test_it_costs_no_more_than_it_may(levels, cost):
     assert lost <= cost * sum(right)
 
 
+images = st.lists(
+    st.tuples(
+        # Few values, so that many are alike; of two measures.
+        st.lists(
+            st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1, width=32)), max_size=3
+        ),
+        st.integers(0, 4),
+    ),
+    max_size=40,
+)
+
+
+@given(images, st.sampled_from([0.0, 0.01, 0.02, 0.05, 0.3, 0.99]), st.integers(1, 3))
+def test_right_boxes_are_never_lost_beyond_the_limit(images, cost, classes):
+    """With few images or many, equal ones, images that CLIP was not shown, and one class."""
+    measures = [first_column, lambda features, labels: features[:, 1]]
+    veto = ForeignVeto(measures, cost, min_images=1)
+    shown = [
+        (torch.tensor(rows).reshape(-1, 2), torch.arange(len(rows)) % classes) for rows, _ in images
+    ]
+    right = [count for _, count in images]
+    veto.fit([f for f, _ in shown], [n for _, n in shown], right)
+    lost = sum(count for image, count in zip(shown, right, strict=True) if veto.rejects(*image))
+    assert lost <= cost * sum(right)
+    strict = ForeignVeto(measures, cost)
+    strict.fit([f for f, _ in shown], [n for _, n in shown], right)
+    useful = [count for (_, labels), count in zip(shown, right, strict=True) if count * len(labels)]
+    if len(useful) < 20 or sum(useful) < 20:
+        assert not any(strict.rejects(*image) for image in shown)
+        assert bool(cost) == (f'on {len(useful)} calibration images' in strict.reason)
+    else:
+        assert not strict.reason
+
+
+def test_a_measure_that_is_no_number_turns_nothing_down():
+    veto = ForeignVeto([first_column], 0.1)
+    calibration = [boxes(float('nan'))] + [boxes(0.5)] * 30
+    veto.fit([f for f, _ in calibration], [n for _, n in calibration], [1] * 31)
+    assert not veto.rejects(*calibration[0]) and not veto.rejects(*boxes(0.5))
+
+
 def test_an_image_is_judged_by_its_most_familiar_box():
     veto = ForeignVeto([first_column], 0.1)
     calibration = [boxes(0.5 + index / 100) for index in range(40)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.evaluator import BaseMetric
 
+from mmdsym.clip.prototypes import judge
 from mmdsym.clip.temperature import expected_calibration_error, fit_temperature
 from mmdsym.registry import METRICS
 
@@ -17,6 +18,8 @@ class CropMetric(BaseMetric):
 
     - ``accuracy`` and ``balanced_accuracy`` (mean over classes), in [0, 1], and
       ``accuracy/<class>``, on crops as labelled;
+    - ``crops``, the number of those, and ``better_than_chance``, 1 or 0, see
+      :class:`mmdsym.clip.prototypes.HeldOutQuality`;
     - ``calibration_error``: expected calibration error in ten bins, in [0, 1], and
       ``best_temperature``, by which the logits would have to be divided;
     - ``overlap_r2``: share of the variance of the true IoU that the expected one explains, at most
@@ -56,6 +59,8 @@ class CropMetric(BaseMetric):
         logits = probabilities.clamp(min=1e-12).log()
         return dict(
             accuracy=float(right.mean()),
+            crops=float(len(labels)),
+            better_than_chance=float(judge(probabilities, labels).better_than_chance),
             balanced_accuracy=sum(of_class.values()) / len(of_class),
             calibration_error=expected_calibration_error(probabilities, labels),
             best_temperature=fit_temperature(logits, labels)[0],

@@ -11,8 +11,10 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmdsym.clip.adaptation import CLIPAdaptation
+from mmdsym.clip.crop_metric import CropMetric
 from mmdsym.clip.model_building import CONFIG_NAME
 from mmdsym.clip.model_writing import write_clip
+from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.errors import UserError
 from mmdsym.registry import HOOKS
 
@@ -31,6 +33,7 @@ class CLIPExportHook(Hook):
 
     def __init__(self, out_dir: str | None = None) -> None:
         self.out_dir = out_dir
+        self._quality: HeldOutQuality | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Makes sure that the result will not replace another one.
@@ -47,28 +50,44 @@ class CLIPExportHook(Hook):
                 'out_dir for CLIPExportHook.'
             )
 
+    def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
+        """Remembers how right the model is on held-out crops, for those who use it."""
+        names = {name: f'{CropMetric.default_prefix}/{name}' for name in HeldOutQuality._fields}
+        if metrics and all(metric in metrics for metric in names.values()):
+            found = {name: metrics[metric] for name, metric in names.items()}
+            self._quality = HeldOutQuality(
+                int(found['crops']),
+                float(found['accuracy']),
+                float(found['calibration_error']),
+                bool(found['better_than_chance']),
+            )
+
     @master_only
     def after_train(self, runner: Runner) -> None:
         """Writes the model and says where."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         folder = self._folder(runner)
-        write_adapted(folder, model)
+        write_adapted(folder, model, self._quality)
         runner.logger.info(f'The adapted CLIP model is in {folder}: CLIPScorer(weights=...).')
 
     def _folder(self, runner: Runner) -> Path:
         return Path(runner.work_dir) / 'clip' if self.out_dir is None else Path(self.out_dir)
 
 
-def write_adapted(folder: Path, model: CLIPAdaptation) -> None:
+def write_adapted(
+    folder: Path, model: CLIPAdaptation, held_out: HeldOutQuality | None = None
+) -> None:
     """Writes an adapted model with its classes, sentences, views and extent head.
 
     Args:
         folder: Created where it is missing.
         model: The model.
+        held_out: How right it is on crops that it has not seen.
     """
     settings = dict(
         classes=list(model.classes),
         prompts=model.prompts,
         views=[asdict(view) for view in model.views],
+        held_out=None if held_out is None else held_out._asdict(),
     )
     write_clip(folder, model.clip_model, settings, model.extent_head)

@@ -24,6 +24,7 @@ from .foreign_veto import ForeignVeto
 from .fusion import Fusion
 from .image_gate import ImageGate
 from .labelled_crops import read_labelled_crops
+from .prototypes import is_better_than_chance
 from .pseudo_label_filter import PseudoLabelFilter
 from .stability_evidence import StabilityEvidence
 
@@ -47,6 +48,9 @@ def build_filter(
     **settings,
 ) -> PseudoLabelFilter:
     """Builds the filter, and of the scorer what labelled crops teach it.
+
+    A scorer that is no better than chance is never asked: neither evidence nor veto nor gate
+    come from it.
 
     Args:
         classes: Class names.
@@ -76,6 +80,10 @@ def build_filter(
                 f'{", ".join(BOX_KINDS + CROP_KINDS)}.'
             )
     built = build_scorer(scorer, classes).to(device)
+    if hasattr(built, 'judge_by'):
+        built.judge_by(labelled['ann_file'], labelled['images_dir'])
+    if not is_better_than_chance(built):
+        gate = None
     kinds = _choose_kinds(evidence, built)
     fusion, crops = dict(fusion or {}), dict(crops or {})
     of_boxes = JoinedEvidence(
@@ -122,12 +130,6 @@ def build_scorer(scorer: Mapping | nn.Module, classes: Sequence[str]) -> nn.Modu
     if hasattr(scorer, 'prepare'):
         scorer.prepare()
     return scorer
-
-
-def is_better_than_chance(scorer: nn.Module) -> bool:
-    """Returns False where held-out crops have shown that the scorer knows nothing."""
-    held_out = getattr(scorer, 'held_out', None)
-    return held_out is None or held_out.better_than_chance
 
 
 def _choose_kinds(evidence: Sequence[str] | None, scorer: nn.Module) -> list[str]:

@@ -30,15 +30,20 @@ class ForeignVeto:
     Args:
         measures: What is measured of a box, such as :meth:`mmdsym.clip.CLIPScorer.likeness`.
         cost: Share of the right calibration boxes that the veto may cost, in [0, 1); 0 for no veto.
+        min_images: Fewer calibration images with right boxes than these, and it takes itself out:
+            of as many fresh images of the product it would turn down one for lack of knowledge.
 
     Attributes:
         limits: One for each measure, below which an image is foreign; minus infinity for never.
+        reason: Why it has taken itself out; empty where it has not.
 
     Raises:
         UserError: ``cost`` is out of range.
     """
 
-    def __init__(self, measures: Sequence[Measure], cost: float = 0.02) -> None:
+    def __init__(
+        self, measures: Sequence[Measure], cost: float = 0.02, min_images: int = 20
+    ) -> None:
         if not 0 <= cost < 1:
             raise UserError(
                 f'the veto of the CLIP filter cannot cost {cost} of the right boxes: give a share '
@@ -46,7 +51,9 @@ class ForeignVeto:
             )
         self.measures = tuple(measures)
         self.cost = cost
+        self.min_images = min_images
         self.limits = np.full(len(self.measures), -np.inf)
+        self.reason = ''
 
     @property
     def counts(self) -> bool:
@@ -85,9 +92,20 @@ class ForeignVeto:
         pairs = [pair for part in all_gather_object(mine) for pair in part]
         counts = [right for _, right in pairs]
         self.limits = np.full(len(self.measures), -np.inf)
-        if self.cost and sum(counts) >= _FEWEST_BOXES:
+        self.reason = self._reason_to_stay_out(counts)
+        if self.cost and not self.reason:
             levels = np.repeat(np.stack([level for level, _ in pairs]), counts, axis=0)
             self.limits = _joint_limits(levels, self.cost)
+
+    def _reason_to_stay_out(self, right_boxes: Sequence[int]) -> str:
+        """Says why calibration images with so many right boxes each are too few, if they are."""
+        images, boxes = len(right_boxes), sum(right_boxes)
+        if not self.cost or images >= self.min_images and boxes >= _FEWEST_BOXES:
+            return ''
+        return (
+            f'right boxes were found on {images} calibration images, {boxes} in all, fewer than '
+            f'{self.min_images} or {_FEWEST_BOXES}'
+        )
 
     def rejects(self, features: Tensor, labels: Tensor) -> bool:
         """Says whether an image is turned down.

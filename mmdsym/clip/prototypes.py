@@ -134,6 +134,12 @@ class Prototypes:
         return best
 
 
+def is_better_than_chance(scorer: object) -> bool:
+    """Returns False where held-out crops have shown that a scorer knows nothing."""
+    held_out = getattr(scorer, 'held_out', None)
+    return held_out is None or held_out.better_than_chance
+
+
 def judge(probabilities: Tensor, labels: Tensor) -> HeldOutQuality:
     """Compares probabilities, (N, classes), with labels, (N,), of held-out crops."""
     count = len(labels)

@@ -27,6 +27,7 @@ from .soft_labels import draw_by_weight
 
 MODES = ('hard', 'soft', 'off')
 _EXAMPLES = 12
+_CLOSED = 'image_gate_closed'
 
 
 class FeatureScorer(Protocol):
@@ -160,10 +161,14 @@ class PseudoLabelFilter:
                 + ' and '.join(f'{limit:.3f}' for limit in self.crops.veto.limits)
                 + ' (likeness, agreement with the class).'
             )
+        elif self.crops.veto is not None and self.crops.veto.reason:
+            lines.append(f'CLIP turns down no foreign image: {self.crops.veto.reason}.')
         return lines
 
     def __call__(self, predictions: list[InstanceData], images: SampleList) -> list[Tensor]:
         """Returns the fused score of each box, and adds ``clip_scores`` to the predictions.
+
+        Their meta information says whether the gate closed for the image, for :meth:`revise`.
 
         Args:
             predictions: See :class:`mmdsym.models.PseudoLabelScorer`.
@@ -176,9 +181,11 @@ class PseudoLabelFilter:
             self.crops(*of_image)
             for of_image in zip(predictions, first, look.asked, look.features, strict=True)
         ]
-        for found, verdict in zip(predictions, verdicts, strict=True):
+        closed = self._closed(look)
+        for found, verdict, is_closed in zip(predictions, verdicts, closed, strict=True):
             found.clip_scores = verdict.clip.to(found.scores)
-        scores = self._gated(predictions, verdicts, look)
+            found.set_metainfo({_CLOSED: is_closed})
+        scores = _gated(predictions, verdicts, closed)
         self.seconds += time.perf_counter() - began
         return scores
 
@@ -212,7 +219,7 @@ class PseudoLabelFilter:
             )
         self._fit_gate(look, truths)
         self.fits += 1
-        return self._gated(predictions, verdicts, look)
+        return _gated(predictions, verdicts, self._closed(look))
 
     def revise(
         self, labels: list[PseudoLabels], images: SampleList, iteration: int
@@ -232,8 +239,7 @@ class PseudoLabelFilter:
                 for index, image in enumerate(labels)
             ]
         for image, sample in zip(labels, images, strict=True):
-            scores = torch.cat([part.scores for part in image])
-            self.tally.count(image, self.gate is not None and not scores.any())
+            self.tally.count(image, image.kept.metainfo.get(_CLOSED, False))
             self.kept_examples.extend(_examples(image.kept, sample.img_path))
             self.dropped_examples.extend(_examples(image.dropped, sample.img_path))
         return labels
@@ -317,18 +323,22 @@ class PseudoLabelFilter:
         ]
         self.gate.fit([value for part in all_gather_object(mine) for value in part])
 
-    def _gated(
-        self, predictions: list[InstanceData], verdicts: list[Verdict], look: _Look
-    ) -> list[Tensor]:
-        """The scores, 0 for images that the gate closes for, where the detector computes."""
-        scores = []
-        for found, verdict, windows in zip(predictions, verdicts, look.windows, strict=True):
-            closed = self.gate is not None and not self.gate.admits(
-                self._defect_probability(windows)
-            )
-            of_image = torch.zeros_like(verdict.scores) if closed else verdict.scores
-            scores.append(of_image.to(found.scores))
-        return scores
+    def _closed(self, look: _Look) -> list[bool]:
+        """Says for which images the gate closes."""
+        return [
+            self.gate is not None and not self.gate.admits(self._defect_probability(windows))
+            for windows in look.windows
+        ]
+
+
+def _gated(
+    predictions: list[InstanceData], verdicts: list[Verdict], closed: list[bool]
+) -> list[Tensor]:
+    """The scores, 0 for images that the gate closes for, where the detector computes."""
+    return [
+        (torch.zeros_like(v.scores) if is_closed else v.scores).to(found.scores)
+        for found, v, is_closed in zip(predictions, verdicts, closed, strict=True)
+    ]
 
 
 def _correct(predictions: list[InstanceData], truths: list[InstanceData]) -> list[np.ndarray]:

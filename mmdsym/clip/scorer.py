@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmdsym.clip.brought import brought_quality, choose_classes
 from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.foreign_veto import nearest_likeness
+from mmdsym.clip.labelled_crops import read_labelled_crops
 from mmdsym.clip.model_building import build_clip
 from mmdsym.clip.prompts import build_prompts
-from mmdsym.clip.prototype_source import PrototypeSource
-from mmdsym.clip.prototypes import HeldOutQuality, LabelledFeatures, Prototypes, judge
+from mmdsym.clip.prototype_source import PrototypeSource, embed_crops
+from mmdsym.clip.prototypes import LabelledFeatures, Prototypes, judge
 from mmdsym.clip.temperature import fit_temperature
 from mmdsym.clip.views import CropView
-from mmdsym.datasets import read_classes
 from mmdsym.errors import UserError
 from mmdsym.registry import MODELS
 
 EVIDENCE = ('text', 'prototypes', 'both')
 _PROMPTS_AT_ONCE = 256
+_IMAGES_TO_JUDGE_BY = 100
 
 
 class BoxScores(NamedTuple):
@@ -95,7 +97,7 @@ class CLIPScorer(nn.Module):
             raise UserError("evidence='prototypes' needs labelled crops: set prototypes.")
         built = build_clip(model, pretrained, image_pretrained, weights)
         brought = built.settings
-        self.classes = _choose_classes(classes, brought.get('classes'), weights)
+        self.classes = choose_classes(classes, brought.get('classes'), weights)
         self.prompts = build_prompts(self.classes, prompts, background_prompts, brought)
         chosen = [CropView(**view) for view in views or brought.get('views') or [{}]]
         if features is None:
@@ -106,7 +108,8 @@ class CLIPScorer(nn.Module):
         self.temperature = 1.0
         self.prototypes: Prototypes | None = None
         self._known: Tensor | None = None
-        self.held_out: HeldOutQuality | None = None
+        self.held_out = brought_quality(brought, prompts, background_prompts, views, prototypes)
+        self._is_adapted = bool(brought)
         self._source = None if prototypes is None else PrototypeSource(**prototypes)
         self._tokens = [built.tokenise(sentences) for sentences in self.prompts]
         self._text_features: Tensor | None = None
@@ -169,7 +172,28 @@ class CLIPScorer(nn.Module):
         logits = self.logits(held_out.features.to(self.device)).cpu()
         self.temperature, _ = fit_temperature(logits, held_out.labels)
         self.held_out = judge((logits / self.temperature).softmax(dim=1), held_out.labels)
-        self._tell()
+        self._tell('held-out crops')
+
+    @torch.no_grad()
+    def judge_by(self, ann_file: str | PathLike, images_dir: str | PathLike) -> None:
+        """Finds out whether sentences alone are better than chance, where nobody has.
+
+        Crops that became prototypes, or that the model was adapted to, would praise it; for those
+        the held-out ones are there.
+
+        Args:
+            ann_file: COCO json of labelled images.
+            images_dir: Their folder.
+        """
+        self.prepare()
+        if self.held_out is not None or self.prototypes is not None or self._is_adapted:
+            return
+        crops = read_labelled_crops(ann_file, images_dir)
+        step = -(-len(crops.images) // _IMAGES_TO_JUDGE_BY)
+        found = embed_crops(replace(crops, images=crops.images[::step]), self.embed)
+        probabilities = self.distribution(found.features.to(self.device)).cpu()
+        self.held_out = judge(probabilities, found.labels)
+        self._tell('labelled crops')
 
     @torch.no_grad()
     def embed(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
@@ -322,37 +346,20 @@ class CLIPScorer(nn.Module):
             self._base_fingerprint = digest.hexdigest()
         return self._base_fingerprint
 
-    def _tell(self) -> None:
+    def _tell(self, crops: str) -> None:
         quality = self.held_out
         if quality.better_than_chance:
             message = (
-                f'CLIP scorer: {quality.accuracy:.1%} of {quality.crops} held-out crops are '
+                f'CLIP scorer: {quality.accuracy:.1%} of {quality.crops} {crops} are '
                 f'right, calibration error {quality.calibration_error:.3f}.'
             )
         else:
             message = (
-                f'CLIP scorer: no better than chance on {quality.crops} held-out crops '
+                f'CLIP scorer: no better than chance on {quality.crops} {crops} '
                 f'({quality.accuracy:.1%} right); adapt its model with tools/train.py '
                 'configs/clip/adapt_clip_neu_40pct.py or give it prompts that fit the product.'
             )
         print_log(message, logger='current')
-
-
-def _choose_classes(
-    given: Sequence[str] | str | None, brought: Sequence[str] | None, weights: object
-) -> tuple[str, ...]:
-    if given is None:
-        if not brought:
-            raise UserError('the CLIP scorer was given no class: set classes.')
-        return tuple(brought)
-    named_file = isinstance(given, str)
-    classes = read_classes(Path(given)) if named_file else tuple(given)
-    if brought and tuple(brought) != classes:
-        raise UserError(
-            f'the CLIP model in {weights} was adapted to the classes {list(brought)}, not to '
-            f'{list(classes)}: adapt one to this data, or correct classes.'
-        )
-    return classes
 
 
 def _bytes_of(tensor: Tensor) -> bytes:
