@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from clip_data import TINY_CLIP
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.dataset import worker_init_fn
 
 from mmdsym.clip import CLIPAdaptation, CLIPScorer, CropDataset, CropMetric
 from mmdsym.clip import adaptation as adaptation_module
@@ -104,11 +106,37 @@ def test_balanced_crops(tiny_data):
     crops = crops_of(tiny_data, balanced=True, augmentation=dict())
     counts = np.bincount([crops[index]['label'] for index in range(len(crops))])
     assert len(set(counts)) == 1
-    np.random.seed(0)
-    first = crops[0]['inputs']
-    assert not torch.equal(first, crops[0]['inputs'])
-    np.random.seed(0)
-    assert torch.equal(first, crops[0]['inputs'])
+    drawn = [crops[0]['inputs'] for _ in range(3)]
+    assert not torch.equal(drawn[0], drawn[1])
+
+
+def test_crops_vary_by_seed_and_turn_alone(tiny_data):
+    """Not by what else draws random numbers, and two workers never alike."""
+
+    def first_batches(seed: int, workers: int, disturbed: bool = False) -> list:
+        torch.manual_seed(seed)
+        crops = crops_of(tiny_data, augmentation=dict())
+        loader = torch.utils.data.DataLoader(
+            crops,
+            batch_size=2,
+            sampler=[0] * 8,
+            num_workers=workers,
+            worker_init_fn=partial(worker_init_fn, num_workers=workers, rank=0, seed=seed),
+        )
+        batches = []
+        for batch in loader:
+            batches.append(batch['inputs'])
+            if disturbed:
+                np.random.seed(len(batches))
+                torch.manual_seed(len(batches))
+        return torch.cat(batches)
+
+    for workers in (0, 2):
+        drawn = first_batches(3, workers)
+        assert torch.equal(drawn, first_batches(3, workers, disturbed=True))
+        assert not torch.equal(drawn, first_batches(4, workers))
+        # Of the same crop no two pictures are the same.
+        assert len({crop.numpy().tobytes() for crop in drawn}) == 8
 
 
 def adaptation(**options) -> CLIPAdaptation:
@@ -308,6 +336,27 @@ def test_training_resuming_and_scoring(adapt_config, tmp_path, tiny_data):
         build_runner(adapt_config(2, experiment_name='third')).train()
     with pytest.raises(UserError, match='not to'):
         CLIPScorer(classes=('rust',), weights=tmp_path / 'adapted')
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_an_interrupted_run_learns_what_an_uninterrupted_one_does(adapt_config, tmp_path, workers):
+    """Crops are varied alike, whether or not the process that cuts them started in between."""
+
+    def run(name: str, **options) -> dict:
+        cfg = adapt_config(4, experiment_name=f'{name}{workers}', **options)
+        cfg.work_dir, cfg.custom_hooks[-1].out_dir = (str(tmp_path / name / n) for n in 'ab')
+        cfg.custom_hooks.insert(0, dict(type='mmdsym.IterationSeedHook'))
+        cfg.train_dataloader.update(num_workers=workers, persistent_workers=workers > 0)
+        build_runner(cfg).train()
+        return torch.load(tmp_path / name / 'a/iter_4.pth', weights_only=True)['state_dict']
+
+    whole = run('whole', **{'default_hooks.checkpoint.max_keep_ckpts': 2})
+    first = str(tmp_path / 'whole/a/iter_2.pth')
+    resumed = run('resumed', load_from=first, resume=True)
+    before = torch.load(first, weights_only=True)['state_dict']
+    assert any(not torch.equal(value, before[name]) for name, value in whole.items())
+    for name, value in whole.items():
+        torch.testing.assert_close(resumed[name], value, msg=name)
 
 
 def test_the_table_of_scorers(tiny_data, tmp_path, monkeypatch, capsys):

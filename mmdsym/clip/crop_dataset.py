@@ -3,17 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from mmdsym.clip.crop_augmentation import CropAugmentation, best_overlap, edge_offsets
 from mmdsym.clip.encoder import view_crops
 from mmdsym.clip.labelled_crops import LabelledImage, read_labelled_crops, read_rgb
 from mmdsym.clip.views import CropView
 from mmdsym.registry import DATASETS
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How many crops a process has varied, and the seed that it began with.
+
+    Attributes:
+        seed: Of the process.
+        count: Crops so far.
+        worker: Which worker of a data loader it is; ``None`` before the first crop, and -1 for the
+            main process.
+    """
+
+    seed: int = 0
+    count: int = 0
+    worker: int | None = None
+
+    def next(self) -> Turn:
+        """Returns the turn of the next crop, which is the first one in a worker just started."""
+        info = get_worker_info()
+        worker = -1 if info is None else info.id
+        if worker == self.worker:
+            return replace(self, count=self.count + 1)
+        # MMEngine seeds each worker by itself; later changes of the state do not matter.
+        return Turn(torch.initial_seed(), 1, worker)
 
 
 @DATASETS.register_module()
@@ -34,7 +60,10 @@ class CropDataset(Dataset):
         clean_per_image: Most crops of clean surface per image.
         seed: Of their places, and of ``jittered_copies``.
         augmentation: Arguments of :class:`mmdsym.clip.crop_augmentation.CropAugmentation`, drawn
-            anew each time; ``None`` shows every box as it is labelled.
+            anew each time; ``None`` shows every box as it is labelled. The n-th crop that a process
+            shows follows from ``n``, its index and torch's seed when the process began. MMEngine's
+            loops by iteration show a resumed run all crops from the first one on, so that it gets
+            those that an uninterrupted one would have got.
         balanced: Whether the crops of rare classes are repeated until all classes are as frequent
             as the most frequent one.
         jittered_copies: How many moved copies of each labelled box, always the same ones, come
@@ -63,6 +92,7 @@ class CropDataset(Dataset):
         self.seed = seed
         self._views = [CropView(**view) for view in views]
         self._augmentation = None if augmentation is None else CropAugmentation(**augmentation)
+        self._turn = Turn()
         self._jitter = self._augmentation or CropAugmentation()
         entries = list(crops.entries())
         order = _balanced_order(crops.labels()) if balanced else range(len(entries))
@@ -79,16 +109,17 @@ class CropDataset(Dataset):
         if copy >= 0:
             generator = np.random.default_rng([self.seed, copy])
             return self._show(*self._copies[copy], generator, jitter=True, change=False)
-        # NumPy's global state is what MMEngine seeds in every worker.
-        generator = np.random.default_rng(np.random.randint(2**31))
-        augment = self._augmentation is not None
-        return self._show(*self._entries[index], generator, jitter=augment, change=augment)
+        if self._augmentation is None:
+            return self._show(*self._entries[index], None, jitter=False, change=False)
+        self._turn = self._turn.next()
+        generator = np.random.default_rng([self._turn.seed, self._turn.count, index])
+        return self._show(*self._entries[index], generator, jitter=True, change=True)
 
     def _show(
         self,
         image: LabelledImage,
         index: int,
-        generator: np.random.Generator,
+        generator: np.random.Generator | None,
         jitter: bool,
         change: bool,
     ) -> dict:
