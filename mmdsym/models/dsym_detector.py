@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from mmdsym.stages import Stage
 
 from .candidates import candidates_shown, suppress
 from .ignore_regions import enable_ignore_regions
+from .joint_features import features_given, joint_features, pad_alike
 from .pseudo_labels import (
     PseudoLabelReviser,
     PseudoLabels,
@@ -146,23 +148,23 @@ class DSYMDetector(SemiBaseDetector):
                 ``unsup_student``) to images of shape (N, C, H, W), normalised.
             multi_batch_data_samples: The same branches to their data samples.
         """
-        losses: dict[str, Tensor] = {}
-        for name, (branch, prefix) in LOSS_BRANCHES.items():
-            if branch in multi_batch_inputs:
-                losses.update(
-                    self._weighted_loss(
-                        multi_batch_inputs[branch],
-                        multi_batch_data_samples[branch],
-                        self._loss_weight(name),
-                        prefix,
-                    )
-                )
-        if 'unsup_teacher' in multi_batch_inputs:
-            losses.update(
-                self._unsupervised_loss(
-                    multi_batch_inputs, multi_batch_data_samples, total_loss(losses)
-                )
+        branches = [
+            _Branch(
+                multi_batch_inputs[branch],
+                multi_batch_data_samples[branch],
+                self._loss_weight(name),
+                prefix,
             )
+            for name, (branch, prefix) in LOSS_BRANCHES.items()
+            if branch in multi_batch_inputs
+        ]
+        unlabelled = None
+        if 'unsup_teacher' in multi_batch_inputs:
+            unlabelled = self._unlabelled_branch(multi_batch_inputs, multi_batch_data_samples)
+        parts = self._losses(branches if unlabelled is None else [*branches, unlabelled])
+        losses = {name: loss for part in parts[: len(branches)] for name, loss in part.items()}
+        if unlabelled is not None:
+            losses.update(self._guarded(parts[-1], total_loss(losses)))
         return losses
 
     @torch.no_grad()
@@ -255,15 +257,24 @@ class DSYMDetector(SemiBaseDetector):
     def _loss_weight(self, name: str) -> float:
         return 1.0 if self.stage is None else self.stage.loss_weight(name, self.iteration)
 
-    def _weighted_loss(
-        self, inputs: Tensor, samples: SampleList, weight: float, prefix: str
-    ) -> dict[str, Tensor]:
-        losses = self.student.loss(inputs, samples)
-        return rename_loss_dict(prefix, reweight_loss_dict(losses, weight))
+    def _losses(self, branches: list[_Branch]) -> list[dict[str, Tensor]]:
+        """The student's weighted losses on each branch, from one pass of backbone and neck."""
+        batches = pad_alike(
+            [branch.images for branch in branches], [branch.samples for branch in branches]
+        )
+        losses = []
+        for images, branch, features in zip(
+            batches, branches, joint_features(self.student, batches), strict=True
+        ):
+            with features_given(self.student, features):
+                found = self.student.loss(images, branch.samples)
+            losses.append(rename_loss_dict(branch.prefix, reweight_loss_dict(found, branch.weight)))
+        return losses
 
-    def _unsupervised_loss(
-        self, inputs: dict[str, Tensor], samples: dict[str, SampleList], supervised: float
-    ) -> dict[str, Tensor]:
+    def _unlabelled_branch(
+        self, inputs: dict[str, Tensor], samples: dict[str, SampleList]
+    ) -> _Branch | None:
+        """What the student learns from pseudo-labels; ``None`` where there is nothing to learn."""
         labels = self.make_pseudo_labels(inputs['unsup_teacher'], samples['unsup_teacher'])
         images, targets = inputs['unsup_student'], samples['unsup_student']
         self._label(images, targets, labels)
@@ -274,12 +285,9 @@ class DSYMDetector(SemiBaseDetector):
         if not useful or weight == 0:
             # Losses may synchronise processes, so that none of several may leave it out.
             if get_world_size() == 1:
-                return {}
+                return None
             weight, useful = 0.0, list(range(len(labels)))
-        losses = self._weighted_loss(
-            images[useful], [targets[index] for index in useful], weight, 'unsup_'
-        )
-        return self._guarded(losses, supervised)
+        return _Branch(images[useful], [targets[index] for index in useful], weight, 'unsup_')
 
     def _label(self, images: Tensor, targets: SampleList, labels: list[PseudoLabels]) -> None:
         """Gives the student's views the pseudo-labels, in the frame of the view."""
@@ -312,6 +320,22 @@ class DSYMDetector(SemiBaseDetector):
             return losses
         self.statistics.guarded_iterations += 1
         return reweight_loss_dict(losses, limit / unsupervised)
+
+
+class _Branch(NamedTuple):
+    """Images that the student learns from in one way.
+
+    Attributes:
+        images: (N, C, H, W), normalised.
+        samples: Their data samples.
+        weight: Of their losses.
+        prefix: Of the losses' names.
+    """
+
+    images: Tensor
+    samples: SampleList
+    weight: float
+    prefix: str
 
 
 def _in_original_frame(boxes: InstanceData, sample: DetDataSample) -> InstanceData:
