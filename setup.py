@@ -84,7 +84,7 @@ setup(
     keywords='computer vision, object detection, semi-supervised learning, defect detection',
     packages=find_packages(include=('mmdsym', 'mmdsym.*')),
     include_package_data=True,
-    python_requires='>=3.10',
+    python_requires='>=3.11',
     install_requires=read_requirements('runtime'),
     extras_require={
         'deploy': read_requirements('deploy'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
@@ -59,24 +60,36 @@ REQUIREMENTS = (
         fork='onedl-mmdetection',
         fork_versions='>=3.5.1,<3.6',
     ),
+    Requirement('diffusers', '>=0.42', 'older ones overlook the dtype of pipelines'),
+    Requirement('open_clip_torch', '>=3.3', 'older ones load weights in another way'),
 )
+LEAST_PYTHON = (3, 11)
+"""As in setup.py, for those who run a clone without installing it."""
 
 
 def check_versions(
     requirements: tuple[Requirement, ...] = REQUIREMENTS,
     find_version: Callable[[str], str] = metadata.version,
+    python: tuple[int, ...] = sys.version_info[:2],
 ) -> None:
-    """Makes sure that every required package is installed in a version that works.
+    """Makes sure that Python, and every required package, has a version that works.
 
     Args:
         requirements: What to check, in the order in which faults are told.
         find_version: Gives the version of an installed distribution, or raises
             :class:`importlib.metadata.PackageNotFoundError`.
+        python: The version of Python.
 
     Raises:
         UserError: One sentence that names the package, the version found and the command that
             installs a fitting one.
     """
+    if tuple(python) < LEAST_PYTHON:
+        least, found = ('.'.join(map(str, version[:2])) for version in (LEAST_PYTHON, python))
+        raise UserError(
+            f'this is Python {found} but mmdsym needs {least} or later because its packages do: '
+            f'make an environment with python{least}'
+        )
     for requirement in requirements:
         _check(requirement, find_version)
 

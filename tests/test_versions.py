@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib import metadata
 
 import pytest
+from conftest import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.requirements import Requirement
 
 import mmdsym
 from mmdsym.errors import UserError
-from mmdsym.versions import REQUIREMENTS, check_versions, installed_version
+from mmdsym.versions import LEAST_PYTHON, REQUIREMENTS, check_versions, installed_version
 
 GOOD = {
     'torch': '2.8.0+cu128',
@@ -20,11 +23,14 @@ GOOD = {
     'mmengine': '0.10.7',
     'mmcv': '2.1.0',
     'mmdet': '3.3.0',
+    'diffusers': '0.42.1',
+    'open_clip_torch': '3.3.0',
 }
 
 
 def check(**changes: str | None) -> None:
-    installed = {**GOOD, **{name.replace('_', '-'): version for name, version in changes.items()}}
+    changes = {k if k in GOOD else k.replace('_', '-'): v for k, v in changes.items()}
+    installed = {**GOOD, **changes}
 
     def find_version(package: str) -> str:
         if installed.get(package) is None:
@@ -53,6 +59,8 @@ def test_torch_from_2_1_passes(torch):
         ('mmcv', '1.7.2'),
         ('mmdet', '2.28.0'),
         ('mmdet', '3.4.0'),
+        ('diffusers', '0.39.0'),
+        ('open_clip_torch', '2.32.0'),
     ],
 )
 def test_a_wrong_version_is_named_with_its_cure(package, version):
@@ -109,6 +117,41 @@ def test_a_version_is_told_with_the_name_of_the_fork():
     assert installed_version('mmdet', find_version) == 'onedl-mmdetection 3.5.1'
     assert installed_version('mmcv', find_version) is None
     assert installed_version('timm') == metadata.version('timm')
+
+
+@pytest.mark.parametrize('python', [(3, 10), (3, 9), (2, 7)])
+def test_an_old_python_is_named_with_its_cure(python):
+    with pytest.raises(UserError, match=r'Python \d\.\d+ but mmdsym needs 3\.11.*python3\.11'):
+        check_versions(find_version=GOOD.__getitem__, python=python)
+
+
+def specifiers(*names: str) -> dict[str, str]:
+    """Package to what requirements/NAME.txt asks of its version."""
+    lines = '\n'.join((REPOSITORY / f'requirements/{n}.txt').read_text() for n in names).split('\n')
+    wanted = [Requirement(line) for line in lines if line and not line.startswith('#')]
+    return {entry.name: str(entry.specifier) for entry in wanted}
+
+
+def test_all_places_state_the_same_least_versions():
+    asked = specifiers('runtime', 'mminstall')
+    for requirement in REQUIREMENTS:
+        stated = set(requirement.versions.split(',')) - {''}
+        assert stated == set(asked[requirement.package].split(',')) - {''}, requirement.package
+    least = '.'.join(map(str, LEAST_PYTHON))
+    assert f"python_requires='>={least}'" in (REPOSITORY / 'setup.py').read_text()
+    assert (
+        f'target-version = "py{least.replace(".", "")}"'
+        in (REPOSITORY / 'pyproject.toml').read_text()
+    )
+    assert f'Python {least}' in (REPOSITORY / 'README.md').read_text()
+    table = (REPOSITORY / 'docs/versions.md').read_text().split('## Least versions')[1]
+    rows = dict(re.findall(r'^\| (\w+) \| ([\d.]+) \|', table, re.MULTILINE))
+    assert rows.pop('Python') == least
+    assert rows == {
+        name: re.search(r'>=([\d.]+)', specifier)[1]
+        for name, specifier in asked.items()
+        if '>=' in specifier
+    }
 
 
 def test_mmcv_lite_is_recognised():
