@@ -47,14 +47,14 @@ class ThresholdPolicy:
             boxes together shall cover, in [0, 1]. Uncertain boxes are ignored by the loss, so
             that a true defect with a low score is not learnt as background.
         least_precision: Boxes with a score at which fewer than this share is right, in [0, 1], are
-            dropped even so: ignored by the dozen, they would leave no background to learn from.
+            dropped even so.
         keep: Fixed score in [0, 1] from which boxes are kept; ``None`` calibrates it.
         drop: Fixed score in [0, 1] below which boxes are dropped; defaults to ``keep``.
     """
 
     target_precision: float = 0.8
-    covered_recall: float = 0.9
-    least_precision: float = 0.1
+    covered_recall: float = 0.95
+    least_precision: float = 0.03
     keep: float | None = None
     drop: float | None = None
 
