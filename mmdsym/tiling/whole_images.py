@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmdsym.datasets.preparation.inside import inner_path
 from mmdsym.datasets.preparation.inspection import readable_size
 from mmdsym.datasets.preparation.prepare import WHOLE
 from mmdsym.datasets.preparation.sources.files import list_images
@@ -44,7 +45,7 @@ def from_json(annotations: Path, folder: Path, classes: tuple[str, ...]) -> Whol
         classes: Those of the detector; the json must have the same.
 
     Raises:
-        UserError: The json is missing, damaged or has other classes.
+        UserError: The json is missing or damaged, has other classes, or names a file elsewhere.
     """
     if not annotations.is_file():
         raise UserError(
@@ -55,10 +56,13 @@ def from_json(annotations: Path, folder: Path, classes: tuple[str, ...]) -> Whol
         content = json.loads(annotations.read_bytes())
         names = tuple(category['name'] for category in content['categories'])
         images = list(content['images'])
-    except (ValueError, LookupError, TypeError) as error:
+        file_names = [str(entry['file_name']) for entry in images]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
             f"'{annotations}' is no COCO json of images ({error!r}); name another with --ann."
         ) from error
+    for name in file_names:
+        inner_path(folder, name, annotations)
     if names != classes:
         raise UserError(
             f"'{annotations}' has the classes {', '.join(names)}, but the detector knows "

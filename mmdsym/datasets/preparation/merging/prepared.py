@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdsym.datasets.preparation.boxes import coco_to_edges
+from mmdsym.datasets.preparation.inside import inner_path
 from mmdsym.datasets.preparation.prepare import WHOLE
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage, TileOrigin
 from mmdsym.errors import UserError
@@ -41,7 +42,7 @@ def read_prepared(root: Path) -> PreparedData:
     """
     try:
         return _read(root)
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(
@@ -77,7 +78,7 @@ def _read(root: Path) -> PreparedData:
             subsets[path.parent.name][path.stem] = [i['file_name'] for i in content['images']]
             for entry in content['images']:
                 if entry['file_name'] not in images:
-                    image = _image(root, entry)
+                    image = _image(root, path, entry)
                     images[image.name] = image
                     source.unlabelled.append(image)
     return PreparedData(source, dict(subsets))
@@ -86,7 +87,7 @@ def _read(root: Path) -> PreparedData:
 def _load(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f'{path} is damaged ({error!r}); prepare that data set again before merging into it'
         ) from error
@@ -103,7 +104,7 @@ def _labelled_images(
         boxes[row['image_id']].append(Box(*edges, labels[row['category_id']], ignored))
     images = []
     for entry in content['images']:
-        image = _image(root, entry)
+        image = _image(root, path, entry)
         image.boxes, image.split, image.annotation = boxes[entry['id']], split, path
         image.known_good = bool(entry.get('known_good'))
         image.label_source = entry.get('label_source') or HUMAN
@@ -124,8 +125,9 @@ def _whole_images(root: Path) -> list[SourceImage]:
     return whole
 
 
-def _image(root: Path, entry: dict[str, Any]) -> SourceImage:
+def _image(root: Path, path: Path, entry: dict[str, Any]) -> SourceImage:
     name = entry['file_name']
+    file = inner_path(root / 'images', name, path)
     size = int(entry['width']), int(entry['height'])
     tile = TileOrigin(**entry['tile']) if 'tile' in entry else None
-    return SourceImage(root / 'images' / name, name, width=size[0], height=size[1], tile=tile)
+    return SourceImage(file, name, width=size[0], height=size[1], tile=tile)
