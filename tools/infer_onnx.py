@@ -25,6 +25,8 @@ import onnxruntime
 from PIL import Image, ImageDraw, ImageOps
 
 METADATA_KEY = 'mmdsym'
+# Pillow's other decoders are not run, whatever a file is called.
+FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 SUFFIXES = ('.bmp', '.jpg', '.jpeg', '.png', '.tif', '.tiff', '.webp')
 COLOURS = ('#e6194b', '#3cb44b', '#4363d8', '#f58231', '#911eb4', '#008080', '#9a6324', '#808000')
 
@@ -205,11 +207,11 @@ def read_image(path: Path) -> tuple[Image.Image, str]:
         Failure: It cannot be read.
     """
     try:
-        with Image.open(path) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             turned = opened.getexif().get(0x0112, 1) != 1
             image = ImageOps.exif_transpose(opened)
             mode = image.mode
-            if mode.startswith('I;16') or (mode == 'I' and path.suffix.lower() == '.png'):
+            if mode.startswith('I;16') or (mode == 'I' and opened.format == 'PNG'):
                 values = np.asarray(image).astype(np.uint16)
                 image = Image.fromarray((values >> 8).astype(np.uint8))
             elif mode in ('I', 'F'):

@@ -8,6 +8,7 @@ import re
 from PIL import Image
 
 from mmdsym.errors import UserError
+from mmdsym.image_files import read_rgb
 from mmdsym.visualization.sheet import CLASS_COLOURS, Box, compose_sheet, draw_panel
 
 from .suggesting import Suggestion, Suggestions
@@ -38,9 +39,8 @@ def as_png(suggestions: Suggestions) -> bytes:
 
 def _panel(entry: Suggestion, classes: tuple[str, ...]) -> Image.Image:
     try:
-        with Image.open(entry.image.path) as opened:
-            image = opened.convert('RGB')
-    except OSError as error:
+        image = read_rgb(entry.image.path)
+    except (OSError, ValueError) as error:
         raise UserError(f'the image {entry.image.path} cannot be read: restore it.') from error
     found = entry.boxes
     boxes = [

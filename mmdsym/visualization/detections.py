@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mmdsym.errors import UserError
 from mmdsym.export import build_plain_detector
+from mmdsym.image_files import read_rgb
 from mmdsym.trained_run import TrainedRun
 
 from .sheet import CLASS_COLOURS, GREEN, Box, compose_sheet, draw_panel
@@ -184,9 +185,8 @@ def _spread(total: int, count: int) -> list[int]:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as image:
-            return image.convert('RGB')
-    except OSError as error:
+        return read_rgb(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"the image '{path}' cannot be read; repair or remove it.") from error
 
 

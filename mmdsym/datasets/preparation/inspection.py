@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from mmdsym.datasets.preparation.known_good import find_contradictions
@@ -26,6 +26,7 @@ from mmdsym.datasets.preparation.records import (
     SourceImage,
 )
 from mmdsym.errors import UserError
+from mmdsym.image_files import content_of, open_image, upright
 
 TOLERANCE = 1.0
 """Pixels by which a box may stick out of its image: rounding, not a fault."""
@@ -87,17 +88,16 @@ def measure(image: SourceImage) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as opened:
-                pixels = ImageOps.exif_transpose(opened).convert('RGB')
+            with open_image(io.BytesIO(data)) as opened:
+                pixels = upright(opened)
+                content = content_of(pixels)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         return f'is too large ({error})'
     # Decoders of damaged files raise almost anything, struct.error and KeyError among it.
     except Exception as error:
         return f'cannot be decoded ({error})'
     image.width, image.height = pixels.size
-    content = hashlib.sha256(f'{pixels.size}'.encode())
-    content.update(pixels.tobytes())
-    image.pixel_hash = content.hexdigest()
+    image.pixel_hash = hashlib.sha256(content).hexdigest()
     return ''
 
 
@@ -211,7 +211,7 @@ def _clip_rounding(box: Box, image: SourceImage) -> Box:
 def readable_size(path: Path) -> tuple[int, int] | None:
     """(width, height) from an image's header, EXIF orientation applied; None when unreadable."""
     try:
-        with Image.open(path) as opened:
+        with open_image(path) as opened:
             width, height = opened.size
             turned = opened.getexif().get(0x0112, 1) >= 5
     # As above: whatever the decoder of a damaged file raises.

@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage, TileOrigin
 from mmdsym.errors import UserError
+from mmdsym.image_files import open_image, upright
 from mmdsym.tiling import Tiling, Window, cut_box, visible_share
 
 UNLABELLED = 'unlabelled'
-PNG_MODES = frozenset({'1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I', 'I;16'})
+PNG_MODES = frozenset({'1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'})
 
 Subset = dict[str, list[SourceImage]]
 
@@ -183,8 +184,8 @@ def _save_tiles(images: Sequence[SourceImage], tiles: Sequence[SourceImage], fol
     for tile in tiles:
         of_image.setdefault(tile.tile.image, []).append(tile)
     for image in tqdm(images, desc='cutting tiles', unit='image', disable=None):
-        with Image.open(image.path) as opened:
-            pixels = ImageOps.exif_transpose(opened)
+        with open_image(image.path) as opened:
+            pixels = upright(opened)
             pixels = pixels if pixels.mode in PNG_MODES else pixels.convert('RGB')
             for tile in of_image.get(image.name, ()):
                 _save_tile(tile, pixels, folder)

@@ -63,7 +63,8 @@ def edges_of_png(text: str, corner: Sequence[float]) -> Edges:
         ValueError: When it cannot be decoded or is empty.
     """
     try:
-        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as opened:
+        data = io.BytesIO(base64.b64decode(text, validate=True))
+        with Image.open(data, formats=('PNG',)) as opened:
             mask = np.asarray(opened.convert('L')) > 0
     except (binascii.Error, OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f'a mask that cannot be decoded ({error})') from error
