@@ -121,11 +121,30 @@ def test_damaged_zip(tmp_path, target):
 def test_two_entries_of_one_name_are_refused(tmp_path, target):
     packed = tmp_path / 'a.zip'
     with zipfile.ZipFile(packed, 'w') as opened:
-        opened.writestr('a.txt', b'1')
-        with pytest.warns(UserWarning):
-            opened.writestr('a.txt', b'2')
-    with pytest.raises(UserError, match='cannot be unpacked'):
+        opened.writestr('a/b.txt', b'1')
+        # The same file, once it is unpacked.
+        opened.writestr('a//./b.txt', b'2')
+    with pytest.raises(UserError, match=r"entry 'a//./b.txt' is there twice"):
         extract(packed, target)
+    assert not all_files(target)
+
+
+def test_more_entries_than_a_data_set_has_are_refused(tmp_path, target, monkeypatch):
+    monkeypatch.setattr(archive, 'MAX_ENTRIES', 3)
+    packed = make_zip(tmp_path / 'a.zip', {f'{i}.txt': b'' for i in range(4)})
+    with pytest.raises(UserError, match='holds 4 files, more than 3') as told:
+        extract(packed, target)
+    assert not all_files(target) and '\n' not in str(told.value)
+
+
+def test_entries_that_share_their_packed_bytes_are_a_bomb(tmp_path):
+    packed = tmp_path / 'a.zip'
+    packed.write_bytes(bytes(2**20))
+    entries = [zipfile.ZipInfo(f'{i}.bmp') for i in range(300)]
+    for entry in entries:
+        entry.file_size, entry.compress_size = 2**20, 2**20
+    with pytest.raises(UserError, match='zip bomb'):
+        check_entries(packed, entries, free_bytes=2**60)
 
 
 @pytest.mark.parametrize('name, message', [('nothing', 'does not exist'), ('a.txt', 'neither')])

@@ -27,6 +27,10 @@ MAX_RATIO = 200
 """Most times its own size that a zip may unpack to, once that exceeds `RATIO_COUNTS_FROM`."""
 
 RATIO_COUNTS_FROM = 2**28
+
+MAX_ENTRIES = 1_000_000
+"""Most files that a zip may hold; each costs memory and an entry of the disk's table."""
+
 CHUNK = 2**20
 UNPACKING_ERRORS = (
     zipfile.BadZipFile,
@@ -99,15 +103,25 @@ def check_entries(archive: Path, entries: Sequence[zipfile.ZipInfo], free_bytes:
     Raises:
         UserError: When it is unsafe or too large.
     """
+    if len(entries) > MAX_ENTRIES:
+        raise UserError(
+            f'{archive} holds {len(entries):,} files, more than {MAX_ENTRIES:,}; if that is meant, '
+            'unpack it yourself and give the folder'
+        )
+    known: set[str] = set()
     for entry in entries:
-        fault = _fault(entry)
+        fault = _fault(entry) or _collision(entry, known)
         if fault:
             raise UserError(
                 f'{archive} is not safe to unpack: entry {entry.filename!r} {fault}; '
                 'pack the data again'
             )
     total = sum(entry.file_size for entry in entries)
-    packed = max(1, sum(entry.compress_size for entry in entries))
+    packed = sum(entry.compress_size for entry in entries)
+    if archive.is_file():
+        # Entries may share their packed bytes, which then are not there as often as they count.
+        packed = min(packed, archive.stat().st_size)
+    packed = max(1, packed)
     if total > MAX_BYTES or (total > RATIO_COUNTS_FROM and total > MAX_RATIO * packed):
         raise UserError(
             f'{archive} would unpack to {total / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB, '
@@ -137,11 +151,20 @@ def _fault(entry: zipfile.ZipInfo) -> str:
     return ''
 
 
+def _collision(entry: zipfile.ZipInfo, known: set[str]) -> str:
+    """Why an entry would replace another one; notes its name as known."""
+    name = '/'.join(PureWindowsPath(entry.filename).parts)
+    if name in known:
+        return 'is there twice'
+    known.add(name)
+    return ''
+
+
 def _extract_entry(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> None:
     target = folder.joinpath(*PureWindowsPath(entry.filename).parts)
     target.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    # 'x': two entries of one name must not silently become one file.
+    # 'x': what lies there already must not silently be replaced.
     with opened.open(entry) as packed, target.open('xb') as unpacked:
         while chunk := packed.read(CHUNK):
             written += len(chunk)
