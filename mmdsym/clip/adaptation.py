@@ -26,6 +26,8 @@ from mmdsym.registry import MODELS
 MAX_LOGIT_SCALE = 100.0
 """As in CLIP: a larger one makes training unstable."""
 
+_PROMPTS_AT_ONCE = 256
+
 
 @MODELS.register_module()
 class CLIPAdaptation(BaseModel):
@@ -242,6 +244,8 @@ class CLIPAdaptation(BaseModel):
         return F.normalize(means, dim=-1)
 
     def _all_class_features(self) -> Tensor:
-        found = F.normalize(self.encoder.network.encode_text(self.tokens).float(), dim=-1)
+        encode = self.encoder.network.encode_text
+        chunks = self.tokens.split(_PROMPTS_AT_ONCE)
+        found = F.normalize(torch.cat([encode(chunk) for chunk in chunks]).float(), dim=-1)
         means = [of_class.mean(dim=0) for of_class in found.split(self._counts)]
         return F.normalize(torch.stack(means), dim=-1)

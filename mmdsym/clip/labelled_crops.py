@@ -27,7 +27,7 @@ class LabelledImage:
     Attributes:
         path: Of the image.
         size: (width, height) in pixels.
-        boxes: (N, 4), x1 y1 x2 y2 in pixels.
+        boxes: (N, 4), x1 y1 x2 y2 in pixels, within the image and of positive area.
         labels: (N,), class indices; the number of classes means clean surface.
         taken: (M, 4), all annotated boxes, crowds included.
     """
@@ -138,10 +138,14 @@ def _read_image(
     boxes[:, 2:] += boxes[:, :2]
     labels = np.array([label_of[a['category_id']] for a in annotations], dtype=int)
     plain = np.array([not a.get('iscrowd', 0) for a in annotations], dtype=bool)
-    usable = plain & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     size = int(entry['width']), int(entry['height'])
+    # Only what shows on the image can be learnt from; where nothing does, the surface is clean.
+    finite = np.isfinite(boxes).all(axis=1)
+    boxes = np.where(finite[:, None], boxes, 0.0).clip(0, np.tile(size, 2))
+    shown = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    usable = plain & shown
     return LabelledImage(
-        images_dir / entry['file_name'], size, boxes[usable], labels[usable], boxes
+        images_dir / entry['file_name'], size, boxes[usable], labels[usable], boxes[shown]
     )
 
 

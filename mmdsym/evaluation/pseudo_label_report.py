@@ -15,6 +15,7 @@ import numpy as np
 from .pseudo_label_quality import ALL_CLASSES, PseudoLabelQuality, QualityRow
 
 _CURVES = 3
+_PANELS = 24
 
 
 def write_report(
@@ -91,7 +92,8 @@ def as_csv(rows: Sequence[QualityRow]) -> str:
 def draw_curves(quality: PseudoLabelQuality, file: object) -> None:
     """Draws precision over recall as PNG, a panel for all classes and one for each.
 
-    Only the first scores are drawn: the curves of an ablation lie on each other.
+    Only the first scores are drawn: the curves of an ablation lie on each other. Of more classes
+    than a sheet holds, those with most true boxes are drawn; the tables have all.
 
     Args:
         quality: What to draw.
@@ -101,8 +103,11 @@ def draw_curves(quality: PseudoLabelQuality, file: object) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(row.class_name for row in quality.rows))
-    names = [ALL_CLASSES, *(name for name in names if name != ALL_CLASSES)]
+    boxes = {
+        row.class_name: row.true_boxes for row in quality.rows if row.class_name != ALL_CLASSES
+    }
+    most = sorted(boxes, key=boxes.__getitem__, reverse=True)[: _PANELS - 1]
+    names = [ALL_CLASSES, *(name for name in boxes if name in most)]
     scores = list(dict.fromkeys(row.score for row in quality.rows))[:_CURVES]
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
