@@ -106,6 +106,37 @@ def suggested(truth, tmp_path_factory) -> Path:
     return folder / 'out'
 
 
+def test_untouched_pre_labels_are_not_taken_for_labels(truth, suggested, tmp_path):
+    data, hidden = truth
+    untouched = json.loads((suggested / 'coco.json').read_text())
+    del untouched['info']
+    export = tmp_path / 'back.json'
+    export.write_text(json.dumps(untouched))
+    main = load_tool('prepare_dataset').main
+    arguments = [str(export), '--merge', str(data), '--out', str(tmp_path)]
+    arguments += ['--suggested', str(suggested), '--name']
+    with pytest.raises(SystemExit):
+        main([*arguments, 'new'])
+    assert not (tmp_path / 'new').exists()
+    # One of them is corrected.
+    changed = untouched['images'][0]
+    rows = [r for r in untouched['annotations'] if r['image_id'] != changed['id']]
+    rows += [dict(id=0, image_id=changed['id'], category_id=1, bbox=[3, 4, 20, 21])]
+    export.write_text(json.dumps(untouched | {'annotations': rows}))
+    for name, more in (('new', []), ('all', ['--untouched', 'accept'])):
+        main([*arguments, name, *more])
+        content = json.loads((tmp_path / name / 'annotations/train.json').read_text())
+        origins = {i['file_name']: i['label_source'] for i in content['images']}
+        assert origins[changed['file_name']] == 'corrected'
+        rest = {image['file_name'] for image in untouched['images'][1:]}
+        assert {origins.get(image) for image in rest} == ({'accepted'} if more else {None})
+        unlabelled = json.loads((tmp_path / name / SPLIT / 'unlabelled.json').read_text())
+        waiting = {i['file_name'] for i in unlabelled['images']}
+        assert waiting == set(hidden) - {changed['file_name']} - (rest if more else set())
+        card = (tmp_path / name / 'dataset_card.md').read_text()
+        assert f'{len(rest)} images came back as proposed' in card
+
+
 def correct_coco(folder: Path, hidden: dict, out: Path) -> Path:
     content = json.loads((folder / 'coco.json').read_text())
     del content['info']

@@ -19,7 +19,8 @@ from preparation_data import (
 )
 
 from mmdsym.datasets.preparation.merging.finding import ImageFinder
-from mmdsym.datasets.preparation.records import SourceImage
+from mmdsym.datasets.preparation.merging.proposals import FILE_NAME, as_record
+from mmdsym.datasets.preparation.records import Box, SourceImage
 
 CLASSES = ['dent', 'crack']
 OTHER = (10, 6, 30, 20)
@@ -209,6 +210,62 @@ def test_a_second_merge_keeps_where_earlier_labels_came_from(prepare, old, tmp_p
     assert prepare(second, '--merge', tmp_path / 'data/b', '--name', 'c')[0] == 0
     found = origins(tmp_path / 'data/c')
     assert found['unlabelled/new0.png'] == 'ann' and found['unlabelled/new1.png'] == 'corrected'
+
+
+def proposed(folder: Path, boxes: dict[str, list]) -> Path:
+    """A record of proposals, as tools/suggest_labels.py writes one."""
+    proposals = {n: [Box(*edges, label=label) for label, edges in own] for n, own in boxes.items()}
+    return write(folder / FILE_NAME, json.dumps(as_record('run', proposals))).parent
+
+
+@pytest.mark.parametrize('kind', WRITERS)
+def test_labels_that_came_back_as_proposed_need_a_look(prepare, old, tmp_path, kind):
+    name, other = 'unlabelled/new1.png', 'unlabelled/new2.png'
+    suggested = proposed(tmp_path / 'to_label', {name: [('crack', OTHER)], other: []})
+    back = {name: [('crack', OTHER)], other: [('dent', BOX)]}
+    export = WRITERS[kind](tmp_path, list(back.items()))
+    options = ('--merge', old, '--suggested', suggested, '--name')
+    status, told = prepare(export, *options, 'new')
+    assert status == 0, told
+    found = origins(tmp_path / 'data/new')
+    assert found[other] == 'corrected'
+    # Only Label Studio says that a person submitted what it exports.
+    assert found.get(name) == ('accepted' if kind == 'label studio' else None)
+    status, told = prepare(export, *options, 'all', '--untouched', 'accept')
+    assert status == 0, told
+    assert origins(tmp_path / 'data/all')[name] == 'accepted'
+
+
+def test_a_proposal_never_replaces_a_label_of_a_person(prepare, old, tmp_path):
+    trained = sorted(labels(old, 'train'))[0]
+    suggested = proposed(tmp_path / 'to_label', {trained: [('crack', OTHER)]})
+    back = [(trained, [('crack', OTHER)]), ('unlabelled/new1.png', [('dent', BOX)])]
+    options = ('--merge', old, '--suggested', suggested, '--name', 'new', '--prefer', 'new')
+    status, told = prepare(coco(tmp_path / 'back.json', back), *options)
+    assert status == 0, told
+    assert labels(tmp_path / 'data/new', 'train')[trained] == labels(old, 'train')[trained]
+    assert origins(tmp_path / 'data/new')[trained] == 'human'
+
+
+@pytest.mark.parametrize(
+    'content, reason',
+    [
+        ('', 'is no record of proposals'),
+        ('[]', 'is no record of proposals'),
+        ('{"proposals": {"a": 3}, "sha256": ""}', 'is no record of proposals'),
+        ('{"proposals": {"unlabelled/new1.png": []}, "sha256": ""}', 'was changed'),
+    ],
+)
+def test_a_damaged_record_of_proposals_is_named(prepare, old, tmp_path, content, reason):
+    back = [('unlabelled/new1.png', [('dent', BOX)])]
+    export = coco(tmp_path / 'back.json', back)
+    # It is found beside the export, too.
+    write(tmp_path / FILE_NAME, content)
+    status, told = prepare(export, '--merge', old, '--name', 'new')
+    assert status == 2 and reason in told and FILE_NAME in told
+    status, told = prepare(export, '--merge', old, '--name', 'new', '--suggested', old)
+    assert status == 2 and 'tools/suggest_labels.py' in told
+    assert not (tmp_path / 'data/new').exists()
 
 
 def test_known_good_images_stay_told_apart(prepare, tmp_path):

@@ -24,6 +24,7 @@ from mmdsym.datasets.preparation.demo import open_demo, open_large_demo  # noqa:
 from mmdsym.datasets.preparation.known_good import add_known_good  # noqa: E402
 from mmdsym.datasets.preparation.merging.command import merge  # noqa: E402
 from mmdsym.datasets.preparation.merging.merge import PREFERENCES  # noqa: E402
+from mmdsym.datasets.preparation.merging.proposals import UNTOUCHED  # noqa: E402
 from mmdsym.datasets.preparation.prepare import Choices, prepare  # noqa: E402
 from mmdsym.datasets.preparation.records import Source  # noqa: E402
 from mmdsym.datasets.preparation.sources.read import LAYOUTS, read_source  # noqa: E402
@@ -59,6 +60,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add('--classes', nargs='+', help='class names: fixes their order, refuses any other')
     add('--merge', type=Path, metavar='PREPARED', help='SOURCE holds labels for this data set')
     add('--prefer', choices=PREFERENCES, help='what wins where a merge finds other labels')
+    add('--suggested', type=Path, help='folder of tools/suggest_labels.py (beside SOURCE)')
+    add(
+        '--untouched',
+        choices=UNTOUCHED,
+        default='leave',
+        help='what becomes of suggestions that came back as they were proposed (leave)',
+    )
     add('--label-source', default='corrected', help='origin to note for merged labels (corrected)')
     add('--tile', type=int, metavar='PIXELS', help='cut large images into tiles of this side')
     add('--overlap', type=float, default=0.2, help='share of its side a tile shares (0.2)')
@@ -114,8 +122,9 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.merge is not None:
         merge_export(arguments, name, choices)
         return
-    if arguments.prefer is not None:
-        raise UserError('--prefer is for labels that come back; name their data set with --merge')
+    if arguments.prefer is not None or arguments.suggested is not None:
+        option = '--prefer' if arguments.prefer is not None else '--suggested'
+        raise UserError(f'{option} is for labels that come back; name their data set with --merge')
     with open_source(arguments.source, arguments.out) as root:
         source = read_source(root, arguments.layout, arguments.classes)
         assign_splits(source, arguments.split, arguments.val_fraction)
@@ -170,6 +179,8 @@ def merge_export(arguments: argparse.Namespace, name: str, choices: Choices) -> 
             choices.calibration_fraction,
             arguments.fix,
             arguments.force,
+            arguments.suggested,
+            arguments.untouched,
         )
     tell(arguments.out / name, written)
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
+from mmdsym.datasets.preparation.leavings import scratch_folder
+from mmdsym.datasets.preparation.merging import proposals
+from mmdsym.datasets.preparation.records import Box
 from mmdsym.errors import UserError
 
 from .contact_sheet import as_png
@@ -23,6 +25,7 @@ OWN_ENTRIES = (
     'label_studio.json',
     'label_studio_config.xml',
     'coco.json',
+    proposals.FILE_NAME,
     'yolo',
     'images',
 )
@@ -67,8 +70,7 @@ def write_suggestions(
             'other images.'
         )
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix='.unfinished_') as folder:
-        draft = Path(folder)
+    with scratch_folder(out, '.unfinished') as draft:
         for name, content in _files(suggestions, link).items():
             path = draft / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,8 +90,25 @@ def _files(suggestions: Suggestions, link: str) -> dict[str, str | bytes]:
         'label_studio.json': _json(as_tasks(suggestions, link)),
         'label_studio_config.xml': as_labelling_config(suggestions.classes),
         'coco.json': _json(as_coco(suggestions)),
+        proposals.FILE_NAME: _json(_record(suggestions)),
     }
     return files | {f'yolo/{name}': text for name, text in as_yolo(suggestions).items()}
+
+
+def _record(suggestions: Suggestions) -> dict:
+    """What was proposed, to be compared with what comes back."""
+    return proposals.as_record(
+        suggestions.model,
+        {
+            entry.image.name: [
+                Box(*corners, label=suggestions.classes[label])
+                for corners, label in zip(
+                    entry.boxes.bboxes.tolist(), entry.boxes.labels.tolist(), strict=True
+                )
+            ]
+            for entry in suggestions.images
+        },
+    )
 
 
 def _json(content: object) -> str:
@@ -97,6 +116,6 @@ def _json(content: object) -> str:
 
 
 def _replace(draft: Path, target: Path) -> None:
-    if target.is_dir():
+    if target.is_dir() and not target.is_symlink():
         shutil.rmtree(target)
     os.replace(draft, target)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import lzma
-import os
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from tqdm import tqdm
 
 from mmdsym.atomic_file import FULL_DISK
-from mmdsym.datasets.preparation.leavings import remove_abandoned
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
 
 MAX_BYTES = 64 * 2**30
@@ -61,12 +59,9 @@ def open_source(path: Path, scratch: Path) -> Iterator[Path]:
     if path.is_dir():
         yield path
     elif path.is_file() and zipfile.is_zipfile(path):
-        scratch.mkdir(parents=True, exist_ok=True)
-        remove_abandoned(scratch, '.unpacked')
-        prefix = f'.unpacked-{os.getpid()}-'
-        with tempfile.TemporaryDirectory(prefix=prefix, dir=scratch) as folder:
-            extract(path, Path(folder))
-            yield Path(folder)
+        with scratch_folder(scratch, '.unpacked') as folder:
+            extract(path, folder)
+            yield folder
     elif path.exists():
         raise UserError(f'{path} is neither a folder nor a zip; unpack it and give the folder')
     else:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -25,6 +27,22 @@ def remove_abandoned(folder: Path, prefix: str) -> None:
     """Removes the folders that :func:`abandoned` finds."""
     for path in abandoned(folder, prefix):
         shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yields a folder that is there for the time of the context, and no longer.
+
+    What processes that died left of the same kind is removed first.
+
+    Args:
+        parent: Where it lies; made where it is missing.
+        prefix: Beginning of its name, with a dot, so that nobody takes it for data.
+    """
+    parent.mkdir(parents=True, exist_ok=True)
+    remove_abandoned(parent, prefix)
+    with tempfile.TemporaryDirectory(prefix=f'{prefix}-{os.getpid()}-', dir=parent) as folder:
+        yield Path(folder)
 
 
 def _is_alive(process: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 from tqdm import tqdm
 
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage, TileOrigin
 from mmdsym.errors import UserError
 from mmdsym.image_files import open_image, upright
@@ -107,10 +107,9 @@ def cut_into_tiles(
         whole=[image for image in source.images if image.split != 'train'],
         notes=[*source.notes, *_remarks(source, cut, choice)],
     )
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.tiles-', dir=scratch) as folder:
+    with scratch_folder(scratch, '.tiles') as folder:
         wanted = tiled.images + tiled.unlabelled
-        _save_tiles(everything, wanted, Path(folder))
+        _save_tiles(everything, wanted, folder)
         yield tiled, {name: _subset(parts, cut) for name, parts in subsets.items()}
 
 

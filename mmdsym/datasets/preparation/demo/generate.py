@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from tqdm import tqdm
 
 from mmdsym.datasets.preparation.demo.defects import PAINTERS
 from mmdsym.datasets.preparation.demo.surface import make_surface
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage
 from mmdsym.errors import UserError
 
@@ -101,11 +101,10 @@ def open_demo(count: int, scratch: Path, size: int = 200, seed: int = 0) -> Iter
         raise UserError(f'--demo-images {count} is too few for six classes; give at least 60')
     if size < 64:
         raise UserError(f'--demo-size {size} is too small for defects; give at least 64')
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.demo-', dir=scratch) as folder:
-        source = Source('demo', Path(folder), list(CLASSES), [])
+    with scratch_folder(scratch, '.demo') as folder:
+        source = Source('demo', folder, list(CLASSES), [])
         for index in tqdm(range(count), desc='generating', unit='image', disable=None):
-            source.images.append(_save(index, make_image(index, seed, size), Path(folder)))
+            source.images.append(_save(index, make_image(index, seed, size), folder))
         source.notes.append('Generated images; real steel looks different in many ways.')
         yield source
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from scipy.ndimage import gaussian_filter, zoom
 from tqdm import tqdm
 
 from mmdsym.datasets.preparation.demo.generate import EVERY_NTH_VALIDATES, visible_bounds
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage
 from mmdsym.errors import UserError
 
@@ -106,12 +106,11 @@ def open_large_demo(count: int, scratch: Path, seed: int = 0) -> Iterator[Source
         raise UserError(
             f'--demo-images {count} leaves none to validate; give at least {MIN_IMAGES}'
         )
-    scratch.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix='.demo-', dir=scratch) as folder:
-        source = Source('demo', Path(folder), list(PAINTERS), [])
+    with scratch_folder(scratch, '.demo') as folder:
+        source = Source('demo', folder, list(PAINTERS), [])
         for index in tqdm(range(count), desc='generating', unit='image', disable=None):
             pixels, boxes = make_large_image(index, seed)
-            path = Path(folder) / f'large_{index:03d}.png'
+            path = folder / f'large_{index:03d}.png'
             # Noise hardly compresses: the fastest level loses next to nothing.
             Image.fromarray(pixels).save(path, compress_level=1)
             held_out = index % EVERY_NTH_VALIDATES == EVERY_NTH_VALIDATES - 1

@@ -10,6 +10,11 @@ from mmdsym.datasets.preparation.mending import mend, refuse
 from mmdsym.datasets.preparation.merging.finding import ImageFinder
 from mmdsym.datasets.preparation.merging.merge import merge_labels
 from mmdsym.datasets.preparation.merging.prepared import read_prepared
+from mmdsym.datasets.preparation.merging.proposals import (
+    find_proposals,
+    read_proposals,
+    settle_untouched,
+)
 from mmdsym.datasets.preparation.merging.read import read_corrections
 from mmdsym.datasets.preparation.merging.subsets import extend_subsets
 from mmdsym.datasets.preparation.prepare import remarks_on, write_prepared
@@ -26,6 +31,8 @@ def merge(
     calibration_fraction: float = 0.15,
     fix: bool = False,
     force: bool = False,
+    suggested: Path | None = None,
+    untouched: str = 'leave',
 ) -> bool:
     """Writes a new data set: a prepared one with the labels of an export.
 
@@ -39,6 +46,9 @@ def merge(
         calibration_fraction: Share of the newly labelled images that calibrates, in (0, 1).
         fix: Whether to leave out what cannot be read and to mend boxes.
         force: Whether an existing target that differs may be replaced.
+        suggested: Folder that `tools/suggest_labels.py` wrote; by default the record of what it
+            proposed is looked for in and beside the export.
+        untouched: What becomes of images that came back as proposed: `'leave'` or `'accept'`.
 
     Returns:
         False when the target was there already, with the same content.
@@ -55,7 +65,8 @@ def merge(
     data = read_prepared(prepared)
     source = data.source
     source.classes = _all_classes(source.classes, classes)
-    corrections = read_corrections(export, ImageFinder(source.images + source.unlabelled))
+    finder = ImageFinder(source.images + source.unlabelled)
+    corrections = read_corrections(export, finder)
     ignored = []
     if fix:
         ignored = [f'ignored {problem}' for problem in corrections.problems]
@@ -63,8 +74,11 @@ def merge(
             corrections.boxes.pop(problem.image, None)
     else:
         refuse(corrections.problems)
-    report = merge_labels(source, corrections.boxes, label_source, prefer)
-    source.notes = [f'Labels of {export.name} were merged into {prepared.name}.']
+    record = find_proposals(export, suggested)
+    proposals = read_proposals(record, finder) if record else {}
+    origins, remarks = settle_untouched(corrections, proposals, untouched)
+    report = merge_labels(source, corrections.boxes, label_source, prefer, origins)
+    source.notes = [f'Labels of {export.name} were merged into {prepared.name}.', *remarks]
     source.notes += report.sentences()
     problems = inspect(source)
     mended = ignored

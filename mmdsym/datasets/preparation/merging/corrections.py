@@ -29,11 +29,13 @@ class Corrections:
         finder: Finds the images of the data set.
         boxes: Name of an image to its boxes; without any, the image has no defect.
         problems: What is wrong with the export.
+        submitted: Names of the images whose labels a person is known to have submitted.
     """
 
     finder: ImageFinder
     boxes: dict[str, list[Box]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    submitted: set[str] = field(default_factory=set)
 
     def find(
         self, file: Path, reference: str, size: tuple[int, int] | None = None

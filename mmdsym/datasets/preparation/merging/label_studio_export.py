@@ -54,6 +54,7 @@ def read_label_studio_export(path: Path, content: list[dict], corrections: Corre
                 corrections.spoil(path, image, f'a region is unreadable ({error})')
             else:
                 corrections.add(path, image, boxes)
+                corrections.submitted.add(image.name)
 
 
 def _is_submitted(annotation: Any) -> bool:

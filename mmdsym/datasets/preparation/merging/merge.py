@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mmdsym.datasets.preparation.mending import MAX_LINES
@@ -57,6 +57,7 @@ def merge_labels(
     boxes: dict[str, list[Box]],
     label_source: str,
     prefer: str | None = None,
+    origins: Mapping[str, str] | None = None,
 ) -> MergeReport:
     """Gives the images of a data set the labels of an export.
 
@@ -65,6 +66,7 @@ def merge_labels(
         boxes: Name of an image to its new boxes.
         label_source: What to note as origin of new labels.
         prefer: What wins where an image has other labels already: `'new'` or `'old'`.
+        origins: Name of an image to the origin of its new labels, where it is another one.
 
     Raises:
         UserError: When labels that people made differ and nothing is preferred; the source is then
@@ -79,17 +81,18 @@ def merge_labels(
     if conflicts and prefer is None:
         _refuse(conflicts)
     report = MergeReport()
+    origins = origins or {}
     waiting = {image.name: image for image in source.unlabelled}
     for name, new in sorted(boxes.items()):
         if name in conflicts and prefer == 'old':
             report.kept[name] = conflicts[name]
         elif name in conflicts:
-            _label(known[name], new, label_source)
+            _label(known[name], new, origins.get(name, label_source))
             report.replaced[name] = conflicts[name]
         elif name in known:
             report.unchanged.append(name)
         else:
-            _label(waiting[name], new, label_source)
+            _label(waiting[name], new, origins.get(name, label_source))
             waiting[name].split = 'train'
             source.images.append(waiting[name])
             report.labelled.append(name)
