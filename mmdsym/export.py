@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from mmengine import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from mmdsym.atomic_file import sync
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
 from mmdsym.export_check import Comparison, compare_predictions
 from mmdsym.trained_run import TrainedRun, dataset_for_testing, load_strictly
@@ -173,21 +174,75 @@ def export_detector(
             raise UserError(f"'{path}' exists; add --force to replace it, or choose another --out.")
     config = plain_config(run)
     build_plain_detector(run, which)  # tells in one sentence what does not belong together
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix='.unfinished_') as folder:
-        drafts = [Path(folder) / path.name for path in targets]
+    with scratch_folder(out, '.unfinished') as folder:
+        drafts = [folder / path.name for path in targets]
         drafts[0].write_text(_config_text(config, run, which), encoding='utf-8')
         torch.save(plain_checkpoint(run, which), drafts[1])
         comparison = compare_predictions(run, which, *drafts)
+        if not comparison.boxes:
+            comparison = _compare_all_boxes(run, which, folder, drafts[1])
         if comparison.difference > 1e-3:
             raise UserError(
                 f'the exported detector predicts other boxes than the {which} (difference '
                 f'{comparison.difference:g}), so that nothing was written; its test pipeline or '
                 "data preprocessor must differ from MMDetection's."
             )
-        for draft, path in zip(drafts, targets, strict=True):
-            os.replace(draft, path)
+        put_in_place(drafts, targets)
     return ExportedDetector(*targets, comparison)
+
+
+def without_score_threshold(run: TrainedRun) -> TrainedRun:
+    """Returns a run whose detector reports boxes of every score, to have some to compare."""
+    config = deepcopy(run.config)
+    _drop_score_thresholds(config.model)
+    return replace(run, config=config)
+
+
+def nothing_to_compare(run: TrainedRun) -> UserError:
+    """Returns the error of a detector that predicts no box at all, whatever its score."""
+    return UserError(
+        f"'{run.checkpoint_path}' predicts no box on any test image, whatever its score, so that "
+        'nothing proves that an export predicts the same, and none was written; train it longer, '
+        'or name another checkpoint.'
+    )
+
+
+def _drop_score_thresholds(node: Any) -> None:
+    if isinstance(node, (list, tuple)):
+        for item in node:
+            _drop_score_thresholds(item)
+    elif isinstance(node, dict):
+        if 'score_thr' in node:
+            node['score_thr'] = 0.0
+        for item in node.values():
+            _drop_score_thresholds(item)
+
+
+def _compare_all_boxes(
+    run: TrainedRun, which: str, folder: Path, checkpoint_path: Path
+) -> Comparison:
+    """Compares where no box is above the score threshold, which would prove nothing."""
+    lowered = without_score_threshold(run)
+    config_path = folder / 'every_score.py'
+    config_path.write_text(_config_text(plain_config(lowered), run, which), encoding='utf-8')
+    comparison = compare_predictions(lowered, which, config_path, checkpoint_path)
+    if not comparison.boxes:
+        raise nothing_to_compare(run)
+    return replace(comparison, below_threshold=True)
+
+
+def put_in_place(drafts: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Gives finished files their names, the last one being the sign that all are there.
+
+    Of an earlier export nothing is left in between, so that its files are never taken for parts of
+    the new one.
+    """
+    for draft in drafts:
+        sync(draft)
+    for path in targets:
+        path.unlink(missing_ok=True)
+    for draft, path in zip(drafts, targets, strict=True):
+        os.replace(draft, path)
 
 
 def _plain_model(model: dict, config_path: Path) -> dict:

@@ -40,12 +40,15 @@ class Comparison:
         difference: Largest difference of a box coordinate (pixels) or score; ``inf`` when the
             boxes differ in number or class.
         random: Whether the images were random noise, for want of test images.
+        below_threshold: Whether boxes of every score were compared, since none was above the
+            detector's own threshold.
     """
 
     images: int
     boxes: int
     difference: float
     random: bool
+    below_threshold: bool = False
 
 
 def compare_predictions(

@@ -1,4 +1,5 @@
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -343,6 +344,49 @@ def test_an_export_that_differs_is_not_written(retinanet_run, tmp_path, monkeypa
     with pytest.raises(UserError, match='predicts other boxes'):
         export_detector(run, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_box_above_the_threshold_is_no_proof(retinanet_run, tmp_path, monkeypatch):
+    run = load_run(retinanet_run)
+    run.config.model.detector.test_cfg.score_thr = 1.0
+    exported = export_detector(run, tmp_path)
+    assert exported.comparison.below_threshold and exported.comparison.boxes > 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['tiny_teacher.pth', 'tiny_teacher.py']
+    assert 'score_thr=1.0' in exported.config_path.read_text()
+    monkeypatch.setattr('mmdsym.export._plain_model', _with_other_normalisation)
+    with pytest.raises(UserError, match='predicts other boxes'):
+        export_detector(run, tmp_path / 'other')
+
+
+def test_an_interrupted_export_leaves_nothing_that_looks_whole(
+    retinanet_run, tmp_path, monkeypatch
+):
+    run = load_run(retinanet_run)
+    export_detector(run, tmp_path)
+    real, moved = os.replace, []
+
+    def killed(draft, path):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(path)
+        real(draft, path)
+
+    monkeypatch.setattr('mmdsym.export.os.replace', killed)
+    with pytest.raises(KeyboardInterrupt):
+        export_detector(run, tmp_path, force=True)
+    # Not even an old checkpoint beside a new config.
+    assert [path.name for path in tmp_path.iterdir()] == ['tiny_teacher.py']
+
+
+def test_what_killed_exports_left_is_removed(retinanet_run, tmp_path):
+    dead = subprocess.Popen([sys.executable, '-c', ''])
+    dead.wait()
+    left = tmp_path / f'.unfinished-{dead.pid}-abc'
+    (left / 'deep').mkdir(parents=True)
+    alive = tmp_path / f'.unfinished-{os.getppid()}-abc'
+    alive.mkdir()
+    export_detector(load_run(retinanet_run), tmp_path)
+    assert not left.exists() and alive.exists()
 
 
 def _with_other_normalisation(model, config_path):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from mmdsym.deployment.onnx_export import OnnxExport
     from mmdsym.trained_run import TrainedRun
 
+BELOW_THRESHOLD = '; no box was above the score threshold, so that those below it were compared'
+
 
 def parse_arguments() -> argparse.Namespace:
     """Reads the command line."""
@@ -64,8 +66,7 @@ def main() -> None:
     print(f'checkpoint:      {exported.checkpoint_path}')
     print(
         f'checked:         {seen.boxes} boxes on {seen.images} {what}{"s" * (seen.images > 1)}, '
-        f'largest difference {seen.difference:.1e}'
-        + ('; no box was above the score threshold' if not seen.boxes else '')
+        f'largest difference {seen.difference:.1e}' + BELOW_THRESHOLD * seen.below_threshold
     )
     print(f"use:             init_detector('{exported.config_path}', '{exported.checkpoint_path}')")
 
@@ -102,7 +103,7 @@ def report_onnx(exported: OnnxExport) -> None:
         f'checked:         {seen.boxes} boxes on {seen.images} {what}, ONNX Runtime against '
         f'PyTorch: at most {seen.pixels:.1e} pixels and {seen.score:.1e} of score apart'
         + f'; {seen.at_cut} differ that overlap by just the threshold' * (seen.at_cut > 0)
-        + ('; no box was above the score threshold' if not seen.boxes else '')
+        + BELOW_THRESHOLD * exported.below_threshold
     )
     print(f'use:             python tools/infer_onnx.py {exported.path} IMAGES --out boxes.json')
 

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import os
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from mmdsym.atomic_file import sync
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
-from mmdsym.export import build_plain_detector
+from mmdsym.export import build_plain_detector, nothing_to_compare, without_score_threshold
 from mmdsym.trained_run import TrainedRun
 from mmdsym.visualization.detections import thresholds_of
 
@@ -47,6 +48,8 @@ class OnnxExport:
         real: Whether on images of the test set; otherwise on noise.
         size: Width and height that its input has; ``None`` if it takes any.
         contract: What the file says of itself.
+        below_threshold: Whether boxes of every score were compared, since none was above the
+            detector's own threshold.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class OnnxExport:
     real: bool
     size: tuple[int, int] | None
     contract: dict[str, Any]
+    below_threshold: bool = False
 
 
 def export_onnx(
@@ -86,26 +90,58 @@ def export_onnx(
     detector = build_plain_detector(run, which)
     frames, real = read_frames(detector.cfg, image_count)
     size = _common_size(frames) if fixed_size else None
-    # Another instance: what the comparison relies on is not touched.
+    model, contract = _as_model(run, which, suppress, frames[0], size)
+    with scratch_folder(path.parent, '.unfinished') as folder:
+        draft = folder / path.name
+        draft.write_bytes(model.SerializeToString())
+        parity = check_parity(detector, OnnxRuntime(draft), frames, contract, size is None)
+        below_threshold = not parity.boxes
+        if below_threshold:
+            every_score = folder / 'every_score.onnx'
+            parity = _compare_all_boxes(run, which, suppress, frames, size, every_score)
+        sync(draft)
+        os.replace(draft, path)
+    return OnnxExport(path, parity, real, size, contract, below_threshold)
+
+
+def _as_model(
+    run: TrainedRun, which: str, suppress: bool, frame: Frame, size: tuple[int, int] | None
+) -> tuple[ModelProto, dict[str, Any]]:
+    """Traces a network of a run; returns the model and its contract, which it holds as well."""
+    # Another instance than is compared with, which must not be touched.
     graph = DetectorGraph(build_plain_detector(run, which), suppress).eval()
+    detector = graph.detector
     if size is None and not graph.takes_any_size:
         raise UserError(
             f'{type(detector).__name__} becomes a graph for one size of images alone; add '
             '--fixed-size.'
         )
-    fix_same_padding(graph.detector, detector.data_preprocessor.pad_size_divisor)
+    fix_same_padding(detector, detector.data_preprocessor.pad_size_divisor)
     origin = f'{run.checkpoint_path.name}, {which if run.is_pair else "detector"}'
     contract = describe(graph, run.classes, detector.cfg, thresholds_of(run).tolist(), origin)
-    height, width = frames[0].pixels.shape[1:]
+    height, width = frame.pixels.shape[1:]
     model = to_onnx(graph, width, height, dynamic=size is None)
     _add_metadata(model, contract)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix='.unfinished_') as folder:
-        draft = Path(folder) / path.name
-        draft.write_bytes(model.SerializeToString())
-        parity = check_parity(detector, OnnxRuntime(draft), frames, contract, size is None)
-        os.replace(draft, path)
-    return OnnxExport(path, parity, real, size, contract)
+    return model, contract
+
+
+def _compare_all_boxes(
+    run: TrainedRun,
+    which: str,
+    suppress: bool,
+    frames: list[Frame],
+    size: tuple[int, int] | None,
+    draft: Path,
+) -> Comparison:
+    """Compares where no box is above the score threshold, which would prove nothing."""
+    lowered = without_score_threshold(run)
+    model, contract = _as_model(lowered, which, suppress, frames[0], size)
+    draft.write_bytes(model.SerializeToString())
+    detector = build_plain_detector(lowered, which)
+    parity = check_parity(detector, OnnxRuntime(draft), frames, contract, size is None)
+    if not parity.boxes:
+        raise nothing_to_compare(run)
+    return parity
 
 
 def target_of(

@@ -149,6 +149,18 @@ def test_an_export_that_differs_is_not_written(runs, tmp_path, monkeypatch):
     assert not list((tmp_path / 'out').iterdir())
 
 
+def test_no_box_above_the_threshold_is_no_proof(runs, tmp_path, monkeypatch):
+    run = runs('retinanet')
+    run.config.model.test_cfg.score_thr = 1.0
+    exported = export_onnx(run, tmp_path)
+    assert exported.below_threshold and exported.parity.boxes > 40
+    assert contract_of(exported.path)[1]['score_threshold'] == 1.0
+    assert [path.name for path in tmp_path.iterdir()] == ['tiny_detector.onnx']
+    monkeypatch.setattr('mmdsym.deployment.graph.frame_of', lambda image: torch.tensor([48.0] * 4))
+    with pytest.raises(UserError, match='find different boxes'):
+        export_onnx(run, tmp_path / 'other')
+
+
 def test_a_missing_package_is_named(runs, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, 'onnxruntime', None)
     with pytest.raises(UserError, match=r'onnxruntime is missing.*mmdsym\[deploy\]'):
