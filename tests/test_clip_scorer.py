@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdsym.clip import CLIPScorer
+from mmdsym.clip import encoder as encoder_module
+from mmdsym.clip import folded as folded_module
 from mmdsym.clip.encoder import PARTS, CropEncoder
 from mmdsym.clip.model_building import build_clip
 from mmdsym.clip.prototypes import LabelledFeatures
@@ -94,6 +96,28 @@ def test_grey_images_are_images_of_three_equal_channels(scorer, image):
     )
     with pytest.raises(UserError, match=r'\(2, 48, 64\)'):
         scorer.embed([image[:2]], [box])
+
+
+def test_channels_that_are_alike_are_cut_once(image, monkeypatch):
+    """Pixel for pixel what cutting all three gives; one other pixel makes it a colour."""
+    encoder = CropEncoder(build_clip(TINY_CLIP), [CropView(**view) for view in VIEWS])
+    grey = image[:1].repeat(3, 1, 1)
+    almost = grey.clone()
+    almost[2, 47, 63] ^= 1
+    boxes = torch.tensor([[5.0, 5, 25, 30], [40, 20, 64, 48]])
+    widths, cut = [], encoder_module.crop_windows
+    monkeypatch.setattr(
+        encoder_module,
+        'crop_windows',
+        lambda pixels, *rest: widths.append(len(pixels)) or cut(pixels, *rest),
+    )
+    crops, _ = encoder.cut([grey, almost, image[:1], grey.float()], [boxes] * 4)
+    assert widths == [1, 1, 3, 3, 1, 1, 1, 1]
+    expected = torch.stack([cut(grey.float(), v.windows(boxes), 32) for v in encoder.views], dim=1)
+    for of_image in (crops[:2], crops[4:6], crops[6:]):
+        assert torch.equal(of_image, expected)
+    assert torch.equal(crops[2:4, :, :2], expected[:, :, :2])
+    assert not torch.equal(crops[2:4, :, 2], expected[:, :, 2])
 
 
 @pytest.mark.parametrize('count', [1, 200])
@@ -206,6 +230,51 @@ def test_a_folded_tower_computes_the_same(scorer, image, count):
     (found,) = scorer.embed([image], [boxes])
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(found[0], torch.zeros(1))
+
+
+class Cut(torch.nn.Module):
+    """A network with what the default tower consists of, the residual beside it."""
+
+    def __init__(self, activation: type[torch.nn.Module]) -> None:
+        super().__init__()
+        layers = [torch.nn.Conv2d(3, 8, 3, 2), torch.nn.BatchNorm2d(8), activation(inplace=True)]
+        self.stem = torch.nn.Sequential(*layers)
+        self.depth = torch.nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.activation = activation(inplace=True)
+
+    def forward(self, inputs):
+        found = self.stem(inputs)
+        return self.activation(self.depth(found)) + found
+
+
+@pytest.mark.parametrize('activation', [torch.nn.ReLU6, torch.nn.SiLU])
+@pytest.mark.parametrize('fault', [None, RuntimeError, AttributeError, 'wrong'])
+def test_a_folded_network_computes_the_same_however_it_is_folded(activation, fault, monkeypatch):
+    torch.manual_seed(0)
+    network = Cut(activation).eval()
+    network.stem[1].running_var.uniform_(0.01, 0.1)
+    inputs = 4 * torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    rewrite = '_jit_pass_custom_pattern_based_rewrite_graph'
+    if isinstance(fault, type):
+        monkeypatch.setattr(torch._C, rewrite, raise_it(fault))
+    if fault == 'wrong':
+        monkeypatch.setattr(folded_module, '_FUSED', folded_module._FUSED.replace('hardt', 't'))
+    folded = folded_module.Folded(network)
+    for shown in (inputs, inputs[:1], inputs.flip(0)):
+        with torch.no_grad():
+            expected = network(shown)
+        torch.testing.assert_close(folded(shown), expected, rtol=1e-4, atol=1e-5)
+    fuses = fault is None and activation is torch.nn.ReLU6
+    graph = str(folded._by_device[inputs.device].graph)
+    assert ('hardtanh_' in graph) == (activation is torch.nn.ReLU6 and not fuses)
+    assert graph.count('mkldnn::_convolution_pointwise') == (2 if fuses else 0)
+
+
+def raise_it(fault):
+    def fail(*_):
+        raise fault('no such thing')
+
+    return fail
 
 
 @pytest.mark.parametrize('parts', [('embedding',), ('embedding', 'trunk')])

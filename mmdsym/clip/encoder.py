@@ -95,11 +95,12 @@ class CropEncoder(nn.Module):
             raise ValueError(f'{len(images)} images do not go with {len(boxes)} sets of boxes.')
         crops, visible = [], []
         for image, of_image in zip(images, boxes, strict=True):
-            pixels = as_rgb(image).to(self.mean)
+            pixels = one_if_alike(as_rgb(image)).to(self.mean)
             height, width = pixels.shape[-2:]
             of_image = of_image.detach().to(self.mean).reshape(-1, 4)
             clipped, mine = visible_boxes(of_image, (width, height))
-            crops.append(view_crops(pixels, clipped[mine], self.views, self.image_size))
+            found = view_crops(pixels, clipped[mine], self.views, self.image_size)
+            crops.append(found.expand(-1, -1, 3, -1, -1))
             visible.append(mine)
         if not crops:
             size = self.image_size
@@ -195,6 +196,15 @@ def as_rgb(image: Tensor) -> Tensor:
             '(3, H, W).'
         )
     return image.expand(3, -1, -1)
+
+
+def one_if_alike(image: Tensor) -> Tensor:
+    """Returns the first channel of a grey image, (1, H, W), and a coloured one as it is.
+
+    Cutting one channel takes a third of the time, and gives what cutting three alike would.
+    """
+    is_grey = all(torch.equal(image[0], channel) for channel in image[1:])
+    return image[:1] if is_grey else image
 
 
 def _unit(vectors: Tensor) -> Tensor:
