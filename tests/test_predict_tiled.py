@@ -1,5 +1,6 @@
 """From large images to boxes on them: prepared in tiles, trained, detected and evaluated whole."""
 
+import importlib.util
 import json
 import runpy
 import sys
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from mmengine import Config
 from mmengine.registry import init_default_scope
@@ -152,6 +155,72 @@ def test_a_tile_that_is_the_image_gives_what_the_detector_gives(trained):
     assert len(whole.scores) > 0
     assert np.allclose(tiled.boxes, whole.boxes, atol=1e-3)
     assert np.allclose(tiled.scores, whole.scores, atol=1e-5)
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location(
+        'infer_onnx', REPOSITORY / 'tools' / 'infer_onnx.py'
+    )
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    return script
+
+
+SCRIPT = load_script()
+
+
+def test_the_exported_file_finds_on_tiles_what_the_run_finds(trained, tmp_path, monkeypatch):
+    from mmdsym.deployment.onnx_export import export_onnx
+
+    run = load_run(trained)
+    exported = export_onnx(run, tmp_path)
+    assert exported.contract['tiling'] == {'size': SIDE, 'overlap': 0.25, 'merge_threshold': 0.5}
+    images = validation_images(run)
+    out = tmp_path / 'boxes.json'
+    arguments = [exported.path, images.folder / 'whole', '--out', out, '--score', 0.1]
+    run_tool_status(monkeypatch, 'infer_onnx.py', *arguments)
+    found = json.loads(out.read_text())['images']
+    detector = TiledDetector(run, least_score=0.1)
+    for entry, listed in zip(images.images, found, strict=True):
+        expected = detector.on_tiles(images.path(entry), Tiling(SIDE, 0.25), Merging())
+        boxes = [[box[key] for key in ('x1', 'y1', 'x2', 'y2')] for box in listed['boxes']]
+        assert len(boxes) == len(expected.scores) > 0
+        assert np.abs(np.array(boxes) - expected.boxes).max() < 0.5
+        assert [box['class'] for box in listed['boxes']] == [CLASSES[i] for i in expected.labels]
+        scores = [box['score'] for box in listed['boxes']]
+        assert np.abs(np.array(scores) - expected.scores).max() < 1e-3
+    # Boxes lie all over the image; without tiles the result is another one.
+    assert max(box['x1'] for entry in found for box in entry['boxes']) > SIDE
+    run_tool_status(monkeypatch, 'infer_onnx.py', *arguments, '--force', '--tile', 0)
+    assert json.loads(out.read_text())['images'] != found
+
+
+def run_tool_status(monkeypatch, tool, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        run_tool(monkeypatch, tool, *arguments)
+    assert stop.value.code == 0
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.integers(32, 200),
+    st.sampled_from([0, 0.2, 0.33, 0.9]),
+)
+@settings(deadline=None, max_examples=300)
+def test_the_script_cuts_tiles_as_preparation_does(width, height, size, overlap):
+    own = SCRIPT.windows(width, height, {'size': size, 'overlap': overlap})
+    assert own == [tuple(window) for window in Tiling(size, overlap).windows(width, height)]
+
+
+def test_wrong_tiles_are_named():
+    choose = SCRIPT.choose_tiling
+    trained = {'size': 64, 'overlap': 0.25, 'merge_threshold': 0.5}
+    assert choose(trained, None, None) == trained and choose(trained, 0, None) is None
+    assert choose(None, None, None) is None and choose(None, 64, None)['overlap'] == 0.2
+    for wrong in ((None, 5, None), (None, -1, None), (trained, None, 1.0), (None, None, 0.2)):
+        with pytest.raises(SCRIPT.Failure):
+            choose(*wrong)
 
 
 def test_the_run_knows_its_tiles_and_whole_images(trained):

@@ -1,5 +1,7 @@
 """Detects defects with an exported ONNX file; needs onnxruntime, numpy and Pillow, nothing else.
 
+A detector that was trained on tiles looks at tiles here as well, and boxes are merged on the whole.
+
 Copy this file and the .onnx file to the machine at the line. Boxes are in pixels of the image as it
 is shown, upright. An image that cannot be read is named and left out; the others are done, and the
 exit status is 1.
@@ -67,6 +69,27 @@ class Detector:
         self.classes = self.contract['classes']
         wanted = self.contract['show_from_score'] if score is None else [score] * len(self.classes)
         self.thresholds = np.array(wanted, dtype=np.float32)
+        # How the training's images were cut; older files say nothing.
+        self.tiling = self.contract.get('tiling')
+
+    def find(self, image: Image.Image) -> list[dict]:
+        """Returns the boxes of an image, from tiles where the detector was trained on tiles.
+
+        Args:
+            image: RGB, upright.
+
+        Raises:
+            Failure: The file takes another size alone.
+        """
+        if self.tiling is None:
+            return self.detect(image)
+        boxes = []
+        for window in windows(image.width, image.height, self.tiling):
+            for box in self.detect(image.crop(window)):
+                for key, shift in zip(('x1', 'y1', 'x2', 'y2'), window[:2] * 2, strict=True):
+                    box[key] = round(box[key] + shift, 2)
+                boxes.append(box)
+        return merge(boxes, self.tiling['merge_threshold'])
 
     def detect(self, image: Image.Image) -> list[dict]:
         """Returns boxes as ``class``, ``score``, ``x1``, ``y1``, ``x2``, ``y2``, the best first.
@@ -127,6 +150,45 @@ class Detector:
             boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         shown = scores >= self.thresholds[labels]
         return boxes[shown], scores[shown], labels[shown]
+
+
+def windows(width: int, height: int, tiling: dict) -> list[tuple[int, int, int, int]]:
+    """Places tiles over an image, row by row; the last ones are moved back into it.
+
+    Args:
+        width, height: Of the image in pixels.
+        tiling: ``size`` of a tile in pixels, and ``overlap``, the share that neighbours share.
+    """
+
+    def starts(length: int) -> list[int]:
+        size, step = tiling['size'], tiling['size'] - int(tiling['overlap'] * tiling['size'])
+        count = 1 + max(0, -(-(length - size) // step))
+        return [max(0, min(place * step, length - size)) for place in range(count)]
+
+    size = tiling['size']
+    return [
+        (x, y, min(x + size, width), min(y + size, height))
+        for y in starts(height)
+        for x in starts(width)
+    ]
+
+
+def merge(boxes: list[dict], threshold: float) -> list[dict]:
+    """Keeps the best of boxes of a class that share at least a part of the smaller one."""
+    kept: list[dict] = []
+    for box in sorted(boxes, key=lambda one: -one['score']):
+        rivals = (other for other in kept if other['class'] == box['class'])
+        if all(shared_part(box, other) < threshold for other in rivals):
+            kept.append(box)
+    return kept
+
+
+def shared_part(a: dict, b: dict) -> float:
+    """Returns the area that two boxes share, as a part of the smaller one."""
+    width = min(a['x2'], b['x2']) - max(a['x1'], b['x1'])
+    height = min(a['y2'], b['y2']) - max(a['y1'], b['y1'])
+    smaller = min((box['x2'] - box['x1']) * (box['y2'] - box['y1']) for box in (a, b))
+    return max(width, 0) * max(height, 0) / smaller if smaller > 0 else 0.0
 
 
 def resize_as_opencv(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
@@ -306,6 +368,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--draw', type=Path, help='folder for images with their boxes')
     parser.add_argument('--score', type=float, help="lowest score; default: the model's own")
     parser.add_argument('--threads', type=int, default=0, help='threads; default: all')
+    parser.add_argument('--tile', type=int, help='side of a tile; 0: none; default: as in training')
+    parser.add_argument(
+        '--overlap', type=float, help='share that tiles share; default: as in training'
+    )
     parser.add_argument('--force', action='store_true', help='replace earlier results')
     return parser.parse_args()
 
@@ -327,17 +393,36 @@ def check_targets(arguments: argparse.Namespace, paths: list[Path]) -> None:
             raise Failure(f'{target} exists; add --force to replace it, or name another.')
 
 
+def choose_tiling(trained: dict | None, size: int | None, overlap: float | None) -> dict | None:
+    """Returns the tiles that the command line asks for, else those of the training, if any.
+
+    Raises:
+        Failure: A number is out of its range.
+    """
+    if size == 0 or (size is None and trained is None):
+        if overlap is not None:
+            raise Failure('--overlap is for tiles; say their side with --tile.')
+        return None
+    chosen = dict(trained or {'overlap': 0.2, 'merge_threshold': 0.5})
+    chosen |= {} if size is None else {'size': size}
+    chosen |= {} if overlap is None else {'overlap': overlap}
+    if chosen['size'] < 32 or not 0 <= chosen['overlap'] <= 0.9:
+        raise Failure('--tile must be 0 or at least 32 pixels, and --overlap lie in 0..0.9.')
+    return chosen
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Detects on all images; returns the exit status."""
     paths = list_images(arguments.images)
     check_targets(arguments, paths)
     detector = Detector(arguments.model, arguments.threads, arguments.score)
+    detector.tiling = choose_tiling(detector.tiling, arguments.tile, arguments.overlap)
     done, skipped, seconds = [], [], 0.0
     for number, path in enumerate(paths):
         try:
             image, note = read_image(path)
             begin = time.perf_counter()
-            boxes = detector.detect(image)
+            boxes = detector.find(image)
             seconds += time.perf_counter() - begin
         except Failure as failure:
             print(f'skipped {path}: {failure}', file=sys.stderr)

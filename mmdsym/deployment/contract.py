@@ -9,6 +9,8 @@ from typing import Any
 from mmengine import Config
 
 from mmdsym.errors import UserError
+from mmdsym.tiling import Tiling
+from mmdsym.tiling.tiled_detector import Merging
 
 from .graph import DetectorGraph
 
@@ -84,6 +86,7 @@ def describe(
     config: Config,
     score_thresholds: Sequence[float],
     exported_from: str,
+    tiling: Tiling | None = None,
 ) -> dict[str, Any]:
     """Builds the contract of an exported detector.
 
@@ -93,6 +96,7 @@ def describe(
         config: Plain config; its ``test_pipeline`` tells how images are loaded.
         score_thresholds: Per class, from which score a box is worth showing.
         exported_from: Checkpoint and network, in words.
+        tiling: The tiles that the detector was trained on, if it was.
     """
     suppression = graph.suppression
     return dict(
@@ -110,6 +114,9 @@ def describe(
             class_agnostic=suppression.class_agnostic,
             max_boxes=suppression.limit,
         ),
+        tiling=None
+        if tiling is None
+        else asdict(tiling) | {'merge_threshold': Merging().threshold},
         detector=type(graph.detector).__name__,
         exported_from=exported_from,
     )

@@ -18,6 +18,7 @@ from mmdsym.atomic_file import sync
 from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
 from mmdsym.export import build_plain_detector, nothing_to_compare, without_score_threshold
+from mmdsym.tiling.whole_images import tiling_of
 from mmdsym.trained_run import TrainedRun
 from mmdsym.visualization.detections import thresholds_of
 
@@ -118,7 +119,8 @@ def _as_model(
         )
     fix_same_padding(detector, detector.data_preprocessor.pad_size_divisor)
     origin = f'{run.checkpoint_path.name}, {which if run.is_pair else "detector"}'
-    contract = describe(graph, run.classes, detector.cfg, thresholds_of(run).tolist(), origin)
+    thresholds = thresholds_of(run).tolist()
+    contract = describe(graph, run.classes, detector.cfg, thresholds, origin, tiling_of(run))
     height, width = frame.pixels.shape[1:]
     model = to_onnx(graph, width, height, dynamic=size is None)
     _add_metadata(model, contract)

@@ -103,13 +103,22 @@ def validation_images(run: TrainedRun) -> WholeImages:
 
 
 def tiling_of(run: TrainedRun) -> Tiling | None:
-    """The tiles that the run was trained on, or None where its data have none."""
+    """The tiles that the run was trained on, or None where its data have none or are gone.
+
+    Raises:
+        UserError: The run's data are damaged.
+    """
     path = _validation_json(run)
-    content = json.loads(path.read_bytes()) if path.is_file() else {}
-    noted = (content.get('info') or {}).get('tiling')
-    return Tiling(**noted) if noted else None
+    try:
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
+        noted = (content.get('info') or {}).get('tiling')
+        return Tiling(**noted) if noted else None
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(
+            f"'{path}' does not say how its images were cut ({error}); prepare the data again."
+        ) from error
 
 
 def _validation_json(run: TrainedRun) -> Path:
     dataset = dataset_for_testing(run.config)
-    return Path(dataset.get('data_root') or '') / dataset['ann_file']
+    return Path(dataset.get('data_root') or '') / (dataset.get('ann_file') or '')
