@@ -73,7 +73,7 @@ class Stage:
         begin: First iteration.
         end: Iteration at which the next stage begins.
         images: Images of each source in a batch on one device.
-        loss_weights: Weight of the supervised, synthetic and unsupervised loss.
+        loss_weights: Weight of a labelled, synthetic and unlabelled image's loss.
         thresholds: How pseudo-labels are selected.
     """
 

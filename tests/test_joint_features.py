@@ -6,6 +6,7 @@ from test_detectors import DETECTORS, KEPT_AND_UNCERTAIN, SIZE, build, joint_ste
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdsym.models.joint_features import features_given, joint_features, pad_alike
+from mmdsym.stages import StageSchedule
 
 
 def trainable_norms(model) -> list[_BatchNorm]:
@@ -72,3 +73,19 @@ def test_images_of_unequal_sizes_are_padded_and_samples_told():
 def test_images_of_one_size_are_not_copied():
     images = torch.ones(1, 3, 64, 64)
     assert pad_alike([images], [[sample()]])[0] is images
+
+
+def test_each_image_counts_alike_whatever_its_branch(tiny_config, monkeypatch):
+    model = build(tiny_config(DETECTORS['atss']))
+    model.student.eval()
+    images = torch.randn(4, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    boxes = [[20, 20, 70, 70]]
+    model.begin_iteration(
+        StageSchedule(dict(burn_in=dict(begin=0, end=1, images=dict(labelled=1)))).at(0), 0
+    )
+    losses = model.loss(
+        {'sup': images[:3], 'synthetic': images[3:]},
+        {'sup': [sample(boxes) for _ in range(3)], 'synthetic': [sample(boxes)]},
+    )
+    alone = model.student.loss(images[3:], [sample(boxes)])
+    torch.testing.assert_close(losses['synthetic_loss_cls'][0], alone['loss_cls'][0] / 3)

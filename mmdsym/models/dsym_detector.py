@@ -143,6 +143,8 @@ class DSYMDetector(SemiBaseDetector):
     ) -> dict[str, Tensor]:
         """Returns the weighted losses of the branches that the batch has.
 
+        With a loss weight of 1, each image of a branch counts as much as a labelled one.
+
         Args:
             multi_batch_inputs: Branch (``sup``, ``synthetic``, ``unsup_teacher``,
                 ``unsup_student``) to images of shape (N, C, H, W), normalised.
@@ -268,7 +270,9 @@ class DSYMDetector(SemiBaseDetector):
         ):
             with features_given(self.student, features):
                 found = self.student.loss(images, branch.samples)
-            losses.append(rename_loss_dict(branch.prefix, reweight_loss_dict(found, branch.weight)))
+            # A loss is a mean over its branch: two images shall not weigh as much as eight.
+            weight = branch.weight * len(images) / len(batches[0])
+            losses.append(rename_loss_dict(branch.prefix, reweight_loss_dict(found, weight)))
         return losses
 
     def _unlabelled_branch(
@@ -328,7 +332,7 @@ class _Branch(NamedTuple):
     Attributes:
         images: (N, C, H, W), normalised.
         samples: Their data samples.
-        weight: Of their losses.
+        weight: Of an image's loss, compared with that of a labelled one.
         prefix: Of the losses' names.
     """
 
