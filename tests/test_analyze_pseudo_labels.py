@@ -128,12 +128,38 @@ def test_a_run_that_saw_the_calibration_images_is_told(analyze, checkpoint, caps
         (('--calibration', 'nowhere.json'), 'nowhere.json does not exist'),
         (('--make-foreign', '3'), 'add --foreign FOLDER'),
         (('--precision', '80'), '--precision 80.0 is no share'),
+        (('--limit', '0'), '--limit 0 leaves no image'),
     ],
 )
 def test_what_cannot_work_is_refused_at_once(analyze, checkpoint, capsys, options, sentence):
     with pytest.raises(SystemExit):
         analyze(checkpoint, *options)
     assert sentence in capsys.readouterr().err
+
+
+def test_a_limit_is_kept(analyze, checkpoint):
+    assert analyze(checkpoint, '--limit', '3')['images'] == 3
+
+
+def test_a_damaged_image_is_named(analyze, checkpoint, tiny_data, tmp_path, capsys):
+    images = tmp_path / 'images'
+    shutil.copytree(tiny_data / 'images', images)
+    (images / '007.png').write_bytes(b'no picture')
+    with pytest.raises(SystemExit):
+        analyze(checkpoint, '--images', str(images))
+    assert '007.png cannot be read' in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_empty_pool_has_empty_tables(analyze, checkpoint, tiny_data, tmp_path):
+    content = json.loads((tiny_data / SPLIT / 'unlabelled.json').read_text())
+    nothing = tmp_path / 'nothing.json'
+    nothing.write_text(json.dumps({**content, 'images': []}))
+    split = tiny_data / SPLIT
+    options = ['--ann', str(nothing), '--images', str(tiny_data / 'images')]
+    for name in ('calibration', 'burn_in'):
+        options += [f'--{dict(burn_in="labelled").get(name, name)}', str(split / f'{name}.json')]
+    found = analyze(checkpoint, *options)
+    assert found['images'] == 0 and all(row['found_boxes'] == 0 for row in found['rows'])
 
 
 def test_a_foreign_pool_holds_no_labelled_defect(tiny_data, tmp_path):

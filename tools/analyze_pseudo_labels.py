@@ -83,10 +83,18 @@ def complete(args: argparse.Namespace) -> None:
             raise UserError(f'{path} does not exist: name the annotations of a prepared data set.')
     if args.make_foreign and not args.foreign:
         raise UserError('--make-foreign needs a folder to write to: add --foreign FOLDER.')
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f'--limit {args.limit} leaves no image: give 1 or more.')
     if not 0 < args.precision <= 1:
         raise UserError(f'--precision {args.precision} is no share: give one above 0 up to 1.')
     if (args.out / 'pseudo_labels.md').exists() and not args.force:
         raise UserError(f'{args.out} holds results: add --force to replace them.')
+
+
+def evenly(entries: list, limit: int | None) -> list:
+    """Returns at most so many entries, evenly spread over all of them."""
+    count = min(len(entries), limit or len(entries))
+    return [entries[index * len(entries) // count] for index in range(count)]
 
 
 def saw_calibration(config: object) -> bool:
@@ -163,9 +171,8 @@ def main() -> None:
         for line in judge.report_lines():
             print(f'  {line}')
 
-    paths, ids = image_list(args.ann, args.images)
-    step = 1 if not args.limit else max(1, len(paths) // args.limit)
-    pool = predict_pool(detector, paths[::step], ids[::step], turned)
+    paths, ids = (evenly(entries, args.limit) for entries in image_list(args.ann, args.images))
+    pool = predict_pool(detector, paths, ids, turned)
     analysis.score(pool)
     foreign = predict_pool(detector, foreign_paths, range(len(foreign_paths)), turned)
     analysis.score(foreign)

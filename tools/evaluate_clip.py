@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
+from mmdsym.atomic_file import write_file
 from mmdsym.clip.crop_table import as_markdown, crops_per_class, evaluate_scorer
 from mmdsym.clip.labelled_crops import read_labelled_crops
 from mmdsym.config import complete_config
@@ -65,17 +65,6 @@ def outputs(stem: Path) -> tuple[Path, Path]:
     return Path(f'{stem}.json'), Path(f'{stem}.md')
 
 
-def write(path: Path, text: str) -> None:
-    """Writes a text; another process sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f'.{path.name}.partial')
-    with open(partial, 'w', encoding='utf-8') as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, path)
-
-
 @exit_on_user_error
 def main() -> None:
     """Evaluates."""
@@ -97,7 +86,7 @@ def main() -> None:
     for path, text in zip(
         outputs(args.out), (json.dumps(content, indent=2) + '\n', table), strict=True
     ):
-        write(path, text)
+        write_file(path, text.encode())
     print(f'\n{table}')
 
 

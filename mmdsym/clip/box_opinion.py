@@ -15,6 +15,7 @@ from .evidence import JoinedEvidence
 from .fit_together import ImageRows, concatenate, fit_together
 from .fusion import Fusion
 from .judged_boxes import JudgedEvidence
+from .views import visible_boxes
 
 
 class BoxOpinion:
@@ -39,8 +40,8 @@ class BoxOpinion:
         """
         rows = self._rows(predictions, images)
         return [
-            masked(self.fusion(evidence, found.labels.cpu().numpy()), found)
-            for evidence, found in zip(rows, predictions, strict=True)
+            masked(self.fusion(evidence, found.labels.cpu().numpy()), found, image)
+            for evidence, found, image in zip(rows, predictions, images, strict=True)
         ]
 
     def fit(
@@ -56,8 +57,8 @@ class BoxOpinion:
         judged = self._judged(predictions, images, correct)
         probabilities = fit_together(self.fusion, judged, self._further)
         return [
-            masked(of_image, found)
-            for of_image, found in zip(probabilities, predictions, strict=True)
+            masked(of_image, found, image)
+            for of_image, found, image in zip(probabilities, predictions, images, strict=True)
         ]
 
     def learn_further(
@@ -120,7 +121,7 @@ class BoxOpinion:
 
 def tidy_view(found: InstanceData, image: object) -> InstanceData:
     """Returns an image's boxes on the CPU, with zeros for those that are none, and its size."""
-    valid = is_box(found)
+    valid = is_box(found, image)
     view = InstanceData(
         bboxes=torch.where(valid[:, None], found.bboxes.cpu().float(), 0.0),
         scores=torch.where(valid, found.scores.cpu().float(), 0.0),
@@ -135,16 +136,16 @@ def tidy_view(found: InstanceData, image: object) -> InstanceData:
     return view
 
 
-def is_box(found: InstanceData) -> Tensor:
-    """Says which boxes have finite coordinates and score and a positive area, (N,), on the CPU."""
-    boxes, scores = found.bboxes.cpu(), found.scores.cpu()
-    finite = boxes.isfinite().all(dim=1) & scores.isfinite()
-    return finite & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+def is_box(found: InstanceData, image: object) -> Tensor:
+    """Says which boxes have a finite score and show something of their image, (N,), on the CPU."""
+    height, width = image.ori_shape[:2]
+    _, visible = visible_boxes(found.bboxes.cpu().float(), (width, height))
+    return visible & found.scores.cpu().isfinite()
 
 
-def masked(probabilities: np.ndarray, found: InstanceData) -> Tensor:
+def masked(probabilities: np.ndarray, found: InstanceData, image: object) -> Tensor:
     """Returns probabilities with 0 for boxes that are none."""
-    return torch.where(is_box(found), torch.from_numpy(np.asarray(probabilities)), 0.0)
+    return torch.where(is_box(found, image), torch.from_numpy(np.asarray(probabilities)), 0.0)
 
 
 def _on_cpu(value: InstanceData | list[InstanceData] | None) -> object:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from mmdsym.errors import UserError
 
-from .box_opinion import is_box
 from .evidence import JoinedEvidence, logit
 from .fit_together import ImageRows, fit_together
 from .foreign_veto import ForeignVeto
@@ -92,14 +91,13 @@ class CropOpinion:
         vetoes = self.veto is not None and self.veto.counts
         return len(self.fusion.kept_kinds) > 1 or vetoes
 
-    def choose(self, found: InstanceData, first: Tensor) -> Tensor:
+    def choose(self, first: Tensor) -> Tensor:
         """Says which boxes of an image to show to CLIP, (N,), bool.
 
         Args:
-            found: Its boxes.
-            first: The first opinion on them, (N,).
+            first: The first opinion on its boxes, (N,); 0 for those that are none.
         """
-        worth = is_box(found) & (first >= self.floor)
+        worth = (first > 0) & (first >= self.floor)
         ranked = torch.where(worth, first, -1.0).argsort(descending=True, stable=True)
         chosen = torch.zeros_like(worth)
         chosen[ranked[: self.max_boxes]] = True

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import Compose
@@ -79,7 +80,7 @@ def predict_pool(
         turned: Whether to look at turned images, too.
 
     Raises:
-        UserError: An image does not exist.
+        UserError: An image does not exist or cannot be read.
     """
     for path in paths:
         if not path.is_file():
@@ -88,15 +89,24 @@ def predict_pool(
     predictions, samples = [], []
     with tqdm(total=len(paths), desc='detecting', unit='image', disable=None) as bar:
         for start in range(0, len(paths), _BATCH):
-            loaded = [
-                pipeline(dict(img_path=str(path), img_id=0)) for path in paths[start:][:_BATCH]
-            ]
+            loaded = [_load(pipeline, path) for path in paths[start:][:_BATCH]]
             found, of_batch = _predict_batch(detector, loaded, turned)
             predictions += found
             samples += of_batch
             bar.update(len(loaded))
     teacher = [found.scores for found in predictions]
     return JudgedPool(list(image_ids), predictions, samples, {TEACHER: teacher})
+
+
+def _load(pipeline: Compose, path: Path) -> dict:
+    # OpenCV gives nothing for what it cannot decode, and MMCV then asserts.
+    try:
+        return pipeline(dict(img_path=str(path), img_id=0))
+    except (AssertionError, OSError, cv2.error) as error:
+        raise UserError(
+            f'the image {path} cannot be read ({type(error).__name__}): restore it, or leave it '
+            'out of the annotations.'
+        ) from error
 
 
 @torch.no_grad()

@@ -73,9 +73,10 @@ class PseudoLabelFilter:
     """Fuses what teacher and CLIP think of each box into one calibrated probability.
 
     The first opinion comes from the teacher's boxes alone, the second from the crops of the best of
-    them. A box with coordinates or a score that are not finite, and every box of an image that the
-    gate closes for, has the score 0. Before the first calibration, and wherever there is too little
-    to learn from, boxes keep the teacher's score.
+    them. A box that shows nothing of its image (outside of it, without area, or not finite), or
+    whose score is not finite, has the score 0, and so has every box of an image that the gate
+    closes for. Before the first calibration, and wherever there is too little to learn from, boxes
+    keep the teacher's score.
 
     Args:
         scorer: Tells classes from features; for the gate.
@@ -285,7 +286,7 @@ class PseudoLabelFilter:
     ) -> _Look:
         """Embeds the boxes worth it, and the gate's windows, in one forward pass."""
         asked = [
-            self.crops.choose(found, of_image) if ask else torch.zeros(len(found), dtype=torch.bool)
+            self.crops.choose(of_image) if ask else torch.zeros(len(found), dtype=torch.bool)
             for found, of_image in zip(predictions, first, strict=True)
         ]
         boxes = [f.bboxes.cpu().float()[mask] for f, mask in zip(predictions, asked, strict=True)]
