@@ -13,6 +13,7 @@ from mmengine import Config
 from torch import Tensor, nn
 
 from mmdsym.checkpoints import allow_mmengine_checkpoints
+from mmdsym.config_faults import in_one_line
 from mmdsym.errors import UserError
 
 CLIP_FILTER_STATE = 'clip_filter'
@@ -97,7 +98,7 @@ def load_run(target: str | Path, config: str | Path | None = None) -> TrainedRun
     if not config_path.is_file():
         raise UserError(f"the config '{config_path}' does not exist; correct --config.")
     checkpoint = _read_checkpoint(checkpoint_path)
-    return TrainedRun(Config.fromfile(config_path), config_path, checkpoint_path, checkpoint)
+    return TrainedRun(_read_config(config_path), config_path, checkpoint_path, checkpoint)
 
 
 def find_checkpoint(target: Path) -> Path:
@@ -141,6 +142,22 @@ def find_config(folder: Path) -> Path:
         f"the config of the run in '{folder}' is not certain (.py files there: {found}); "
         'name it with --config.'
     )
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        config = Config.fromfile(path)
+    # A config is a program: whatever is wrong with it, its line helps more than our traceback.
+    except Exception as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(
+            f"'{path}' cannot be read as a config ({in_one_line(error)}); correct it, or name "
+            'another with --config.'
+        ) from error
+    if not isinstance(config.get('model'), dict):
+        raise UserError(f"'{path}' declares no model; name a training config with --config.")
+    return config
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:

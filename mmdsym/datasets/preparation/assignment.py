@@ -41,7 +41,7 @@ def read_list(path: Path, images: Sequence[SourceImage]) -> set[str]:
     """The names of the images that a list file names, one a line, with or without extension.
 
     Raises:
-        UserError: When the file is missing or a line fits no image or several.
+        UserError: When the file is missing or no text, or a line fits no image or several.
     """
     if not path.is_file():
         raise UserError(f'the list {path} does not exist; check --split')
@@ -49,7 +49,13 @@ def read_list(path: Path, images: Sequence[SourceImage]) -> set[str]:
     for image in images:
         for key in (image.name, image.path.name, image.stem):
             known.setdefault(key, set()).add(image.name)
-    lines = [line.strip() for line in path.read_text('utf-8').split('\n') if line.strip()]
+    try:
+        text = path.read_text('utf-8')
+    except ValueError as error:
+        raise UserError(
+            f'the list {path} is no text in UTF-8; give one with a name of an image in each line'
+        ) from error
+    lines = [line.strip() for line in text.split('\n') if line.strip()]
     chosen, wrong = set(), []
     for line in lines:
         entry = PureWindowsPath(line)
@@ -61,7 +67,7 @@ def read_list(path: Path, images: Sequence[SourceImage]) -> set[str]:
     if wrong:
         raise UserError(
             f'{len(wrong)} of {len(lines)} lines of {path} do not name exactly one image of '
-            f'the source, such as {wrong[0]!r}; correct the list'
+            f'the source, such as {wrong[0][:80]!r}; correct the list'
         )
     return chosen
 

@@ -58,7 +58,7 @@ def _image_sets(root: Path) -> dict[str, str]:
     for stem, split in LIST_FILES.items():
         path = folder / f'{stem}.txt'
         if path.is_file():
-            for line in path.read_text().split('\n'):
+            for line in path.read_text('utf-8', 'backslashreplace').split('\n'):
                 if line.strip():
                     splits.setdefault(line.split()[0], split)
     return splits
