@@ -6,8 +6,8 @@ many images in a step,
 - each source keeps its share of a batch, and every source that had images keeps at least one;
 - the learning rate is multiplied by ``sqrt(k)`` for optimizers that adapt it to each weight, such
   as Adam (Malladi et al., arXiv 2205.10287), and by ``k`` for SGD (Goyal et al., arXiv 1706.02677);
-- stages, ramps, warm-up and the interval of validation have ``1 / k`` of their iterations, so that
-  as many images are seen;
+- stages, ramps, warm-up and the intervals of validation, calibration, checkpoints and the log have
+  ``1 / k`` of their iterations, so that as many images are seen;
 - the teacher's decay is raised to the power of ``k``, so that it remembers as many images.
 
 For the number that a schedule was written for, all stays as it is.
@@ -15,11 +15,13 @@ For the number that a schedule was written for, all stays as it is.
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 
 from mmengine.config import Config
 from mmengine.dist import get_world_size, is_distributed
+from mmengine.registry import HOOKS
 
 from mmdsym.errors import UserError
 from mmdsym.stages import StageSchedule
@@ -28,6 +30,12 @@ DONE = 'schedule_written_for'
 """Top-level setting of a config whose schedule follows from its number already."""
 
 _ADAPTIVE = ('adam', 'lion', 'rmsprop', 'adagrad', 'adadelta')
+
+
+_COUNTING_HOOKS = ('CheckpointHook', 'LoggerHook')
+"""Hooks of MMEngine whose interval counts iterations, as that of mmdsym's own does."""
+
+_INTERVALS = ('interval', 'sheet_interval')
 
 
 def processes_of(cfg: Config) -> int:
@@ -76,6 +84,7 @@ def follow_images_per_step(cfg: Config, processes: int) -> None:
     factor = wanted / present
     _scale_batches(cfg, each, each / present)
     _scale_lengths(cfg, factor)
+    _scale_intervals(cfg, factor)
     _scale_learning_rate(cfg, factor)
     _scale_teacher(cfg, factor)
     cfg[DONE] = dict(images_per_step=wanted, processes=processes)
@@ -203,6 +212,25 @@ def _scale_lengths(cfg: Config, factor: float) -> None:
             steps = scheduler.get(border)
             if isinstance(steps, int):
                 scheduler[border] = max(scale_steps(steps, factor), min(steps, 1))
+
+
+def _scale_intervals(cfg: Config, factor: float) -> None:
+    """Scales how often hooks calibrate, save and log, also where a config leaves that to them."""
+    if factor == 1:
+        return
+    for hook in [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]:
+        kind = str((hook or {}).get('type', ''))
+        if kind not in _COUNTING_HOOKS and not kind.startswith('mmdsym.'):
+            continue
+        known = inspect.signature(HOOKS.get(kind)).parameters
+        settings = {name: hook.get(name, known[name].default) for name in known}
+        if settings.get('by_epoch') is True:
+            continue
+        for name in _INTERVALS:
+            interval = settings.get(name)
+            # 0 and below mean never.
+            if isinstance(interval, int) and interval > 0:
+                hook[name] = max(scale_steps(interval, factor), 1)
 
 
 def _scale_learning_rate(cfg: Config, factor: float) -> None:

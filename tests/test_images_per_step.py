@@ -70,6 +70,22 @@ def test_four_times_the_images_take_a_quarter_of_the_steps():
     assert decays == [pytest.approx(0.998**4)]
 
 
+def test_intervals_follow_with_the_lengths():
+    before, cfg = load(STAGED), followed(STAGED, 64)
+    kinds = {hook.type: hook for hook in cfg.custom_hooks}
+    assert before.default_hooks.checkpoint.interval == 4 * cfg.default_hooks.checkpoint.interval
+    assert cfg.default_hooks.checkpoint.interval == 50
+    assert cfg.default_hooks.logger.interval == 12
+    # Neither does the config say so itself.
+    assert kinds['mmdsym.ThresholdCalibrationHook'].interval == 50
+    assert kinds['mmdsym.PseudoLabelMonitorHook'].interval == 12
+    # It counts images of the test set.
+    assert 'interval' not in cfg.default_hooks.visualization
+    fewer = followed(STAGED, 8, **{'default_hooks.checkpoint.by_epoch': True})
+    assert fewer.default_hooks.checkpoint.interval == 200
+    assert fewer.default_hooks.logger.interval == 100
+
+
 def test_several_processes_share_a_step_and_see_as_many_images():
     one, four = followed(STAGED, 64), followed(STAGED, 64, processes=4)
     assert images_per_device(four) == 16
