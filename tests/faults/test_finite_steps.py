@@ -117,6 +117,7 @@ def test_too_many_in_a_row_end_the_run_with_the_batch(tmp_path):
         run(tmp_path, {4: math.nan, 6: math.inf, 0: math.nan}, {})
     message = str(caught.value)
     assert 'not finite in 3 iterations in a row, up to iteration 5' in message
+    assert 'batch.json' in message and '--resume' in message
     assert '\n' not in message
     folder = tmp_path / 'not_finite_iter_5'
     assert str(folder) in message

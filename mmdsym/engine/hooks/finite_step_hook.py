@@ -108,7 +108,8 @@ class FiniteStepHook(Hook):
         raise UserError(
             f'the loss or its gradient was not finite in {self.in_a_row} iterations in a row, up '
             f'to iteration {runner.iter + 1}: look at the images and boxes of that batch in '
-            f'{folder}, mend the data or lower the learning rate, then go on from the last '
+            f'{folder} (batch.json names their files), mend the data or lower the learning rate, '
+            'then start the same command again with --resume, which goes on from the last '
             'checkpoint.'
         )
 
