@@ -220,9 +220,12 @@ def _scale_intervals(cfg: Config, factor: float) -> None:
         return
     for hook in [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]:
         kind = str((hook or {}).get('type', ''))
-        if kind not in _COUNTING_HOOKS and not kind.startswith('mmdsym.'):
+        counts = kind in _COUNTING_HOOKS or kind.startswith('mmdsym.')
+        hook_type = HOOKS.get(kind) if counts else None
+        # An unknown one is told when it is built.
+        if hook_type is None:
             continue
-        known = inspect.signature(HOOKS.get(kind)).parameters
+        known = inspect.signature(hook_type).parameters
         settings = {name: hook.get(name, known[name].default) for name in known}
         if settings.get('by_epoch') is True:
             continue

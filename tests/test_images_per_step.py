@@ -81,6 +81,8 @@ def test_intervals_follow_with_the_lengths():
     assert kinds['mmdsym.PseudoLabelMonitorHook'].interval == 12
     # It counts images of the test set.
     assert 'interval' not in cfg.default_hooks.visualization
+    unknown = followed(STAGED, 64, custom_hooks=[dict(type='mmdsym.NoSuchHook', interval=8)])
+    assert unknown.custom_hooks[0].interval == 8
     fewer = followed(STAGED, 8, **{'default_hooks.checkpoint.by_epoch': True})
     assert fewer.default_hooks.checkpoint.interval == 200
     assert fewer.default_hooks.logger.interval == 100
