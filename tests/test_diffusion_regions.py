@@ -62,10 +62,12 @@ def test_the_box_lies_inside_the_region_and_both_inside_the_image(placed):
     assert found == tuple(np.subtract(expected, (window.left, window.top) * 2))
 
 
-def results_with(boxes, size=40, labels=None):
+def results_with(boxes, size=40, labels=None, channels=1):
     boxes = np.array(boxes, dtype=np.float32).reshape(-1, 4)
+    pixels = np.random.default_rng(0).integers(0, 256, (size, size, channels), dtype=np.uint8)
     return dict(
-        img=np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8),
+        img=pixels.repeat(3 // channels, axis=2),
+        img_path='surface.png',
         gt_bboxes=HorizontalBoxes(boxes),
         gt_bboxes_labels=np.zeros(len(boxes), int) if labels is None else np.array(labels),
         sample_idx=7,
@@ -83,7 +85,7 @@ def test_boxes_of_every_size_become_regions(box):
 
 
 def test_an_image_without_boxes_gives_clean_surface():
-    example = CropDefectRegion(32, channels=3).transform(results_with([]))
+    example = CropDefectRegion(32, channels=3).transform(results_with([], channels=3))
     assert example['label'] == CLEAN_SURFACE
     assert example['image'].shape == (3, 32, 32)
     assert example['region'].max() == 255 and example['box'].max() == 0
@@ -110,7 +112,7 @@ def test_for_validation_an_image_always_gives_the_same_region():
 
 
 def test_images_are_handed_on_in_rgb():
-    results = results_with([(10, 10, 20, 20)])
+    results = results_with([(10, 10, 20, 20)], channels=3)
     results['img'][..., 0] = 0  # blue, as OpenCV orders it
     example = CropDefectRegion(32, channels=3, fixed=True).transform(results)
     assert example['image'][2].max() == 0 and example['image'][0].max() > 0

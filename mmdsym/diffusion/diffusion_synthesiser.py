@@ -16,7 +16,9 @@ from mmdsym.errors import UserError
 from mmdsym.registry import SYNTHESISERS
 
 from .blending import blend
+from .colour import check_channels, refuse_colour
 from .denoiser import PatchDenoiser
+from .labelled_images import LabelledImages, is_grey
 from .reference import with_detail, with_reference
 from .region_batch import to_batch, to_pixels
 from .region_transform import to_channels, to_tensor
@@ -87,8 +89,23 @@ class DiffusionSynthesiser:
         settings += (FORMAT, self.detail)
         return hashlib.sha256(repr(settings).encode()).hexdigest()
 
+    def check_images(self, images: LabelledImages) -> None:
+        """Makes sure that the model paints in colour if, and only if, the images show it.
+
+        Raises:
+            UserError: It does not.
+        """
+        check_channels(self.about.channels, images)
+
     def paint(self, tasks: Sequence[PaintingTask]) -> list[np.ndarray]:
-        """Returns each task's image with its region repainted; see :class:`Synthesiser`."""
+        """Returns each task's image with its region repainted; see :class:`Synthesiser`.
+
+        Raises:
+            UserError: The model is grey, and an image is in colour.
+        """
+        if self.about.channels == 1:
+            for task in tasks:
+                refuse_colour('an image to be painted into', task.image)
         results: list[np.ndarray | None] = [None] * len(tasks)
         # Tasks that start from their reference take fewer steps: each length is a batch of its own.
         by_length: dict[int, list[int]] = defaultdict(list)
@@ -156,4 +173,8 @@ class DiffusionSynthesiser:
             cell = self.about.patch_size * window.side / self.about.crop_size
             fine = with_detail(whole, start, cell)
             whole = cv2.addWeighted(fine, self.detail, whole, 1 - self.detail, 0)
-        return blend(task.image, whole, task.box)
+        blended = blend(task.image, whole, task.box)
+        if self.about.channels == 3 and is_grey(task.image):
+            # Among images in colour, too, one may be grey, and is to stay so.
+            blended = np.repeat(to_channels(blended, 1), 3, axis=2)
+        return blended

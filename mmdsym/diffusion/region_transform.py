@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform
 from mmdsym.free_space import find_free_box
 from mmdsym.registry import TRANSFORMS
 
+from .colour import refuse_colour
 from .regions import Corners, cut_window, place_window, region_masks
 from .synthesiser import CLEAN_SURFACE
 
@@ -28,6 +29,9 @@ class CropDefectRegion(BaseTransform):
         min_side: See :func:`mmdsym.diffusion.regions.place_window`.
         clean_share: Share of regions without a defect, where the image has room, in [0, 1].
         fixed: Whether an image always gives the same region, for validation.
+
+    Raises:
+        UserError: An image is in colour, but ``channels`` is 1.
     """
 
     def __init__(
@@ -55,6 +59,8 @@ class CropDefectRegion(BaseTransform):
         seed = results['sample_idx'] if self.fixed else np.random.randint(2**31)
         generator = np.random.default_rng(seed)
         image = results['img']
+        if self.channels == 1:
+            refuse_colour(results['img_path'], image)
         size = image.shape[1], image.shape[0]
         box, label = self._choose(generator, results, size)
         context = generator.uniform(*self.contexts)

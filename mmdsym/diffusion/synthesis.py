@@ -22,7 +22,7 @@ from .labelled_images import LabelledImages
 from .layout import LayoutPlanner
 from .layout_config import LayoutConfig
 from .painting import Painter
-from .synthesiser import Synthesiser
+from .synthesiser import ChecksImages, Synthesiser
 
 _FAULTS_NAMED = 3
 
@@ -104,6 +104,7 @@ class Synthesis:
                     f'{name} of the synthetic images is {value}: give a whole number from {least}.'
                 )
         self.labelled = labelled
+        self.synthesiser = synthesiser
         self.layout = layout
         self.count = count
         self.seed = seed
@@ -125,7 +126,7 @@ class Synthesis:
         """Returns the finished cache in ``cache_dir``, made, continued or mended as needed.
 
         Raises:
-            UserError: It cannot be written.
+            UserError: It cannot be written, or the synthesiser cannot paint into such images.
         """
         cache = SynthesisCache(cache_dir, self.key, self.count)
         with locked(cache.lock_file), isolated_randomness():
@@ -143,6 +144,8 @@ class Synthesis:
     def _make(self, cache: SynthesisCache) -> SynthesisReport:
         records = cache.intact_images()
         _tell_beginning(cache, len(records))
+        if isinstance(self.synthesiser, ChecksImages):
+            self.synthesiser.check_images(self.labelled)
         begin = time.monotonic()
         layouts = LayoutPlanner(self.labelled, self.layout, self.seed).plan_all(self.count)
         missing = [layout for layout in layouts if layout.index not in records]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from .labelled_images import LabelledImages
 
 CLEAN_SURFACE = -1
 """Label of a region that is to show no defect."""
@@ -58,6 +61,18 @@ class Synthesiser(Protocol):
 
         Same shape and type as ``task.image``; outside of ``repaint_region(task.box, ...)`` not one
         pixel differs. Tasks are independent of each other, and run in batches.
+        """
+
+
+@runtime_checkable
+class ChecksImages(Protocol):
+    """A synthesiser that cannot paint into every image, and says so before it begins."""
+
+    def check_images(self, images: LabelledImages) -> None:
+        """Looks at the images that are to be painted into.
+
+        Raises:
+            UserError: It cannot paint into them.
         """
 
 
