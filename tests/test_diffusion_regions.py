@@ -12,6 +12,7 @@ from mmdsym.diffusion.regions import (
     region_masks,
 )
 from mmdsym.diffusion.synthesiser import CLEAN_SURFACE, repaint_region
+from mmdsym.errors import UserError
 
 
 @st.composite
@@ -69,6 +70,7 @@ def results_with(boxes, size=40, labels=None, channels=1):
         img=pixels.repeat(3 // channels, axis=2),
         img_path='surface.png',
         gt_bboxes=HorizontalBoxes(boxes),
+        gt_ignore_flags=np.zeros(len(boxes), dtype=bool),
         gt_bboxes_labels=np.zeros(len(boxes), int) if labels is None else np.array(labels),
         sample_idx=7,
     )
@@ -102,6 +104,32 @@ def test_clean_regions_have_the_declared_share():
     results = results_with([(2, 2, 10, 10)])
     labels = [transform.transform(results)['label'] for _ in range(400)]
     assert 0.2 < labels.count(CLEAN_SURFACE) / 400 < 0.4
+
+
+def with_crowds(boxes, crowds):
+    results = results_with([*boxes, *crowds], labels=[0] * len(boxes) + [5] * len(crowds))
+    results['gt_ignore_flags'][len(boxes) :] = True
+    return results
+
+
+def test_crowds_are_learned_neither_as_defects_nor_as_clean_surface():
+    np.random.seed(0)
+    transform = CropDefectRegion(40, contexts=(4, 4), min_side=40, clean_share=0.5)
+    results = with_crowds([(1, 1, 6, 6)], [(0, 8, 40, 40)])
+    examples = [transform.transform(results) for _ in range(60)]
+    assert {example['label'] for example in examples} == {0, CLEAN_SURFACE}
+    results = with_crowds([], [(0, 10, 40, 40)])
+    examples = [transform.transform(results) for _ in range(20)]
+    assert {example['label'] for example in examples} == {CLEAN_SURFACE}
+    # The window is the image; beyond the seam of 2 pixels the crowd is left alone.
+    assert not any(example['region'][0, 12:].any() for example in examples)
+
+
+def test_an_image_full_of_crowds_is_left_out_of_training_and_named_in_validation():
+    results = with_crowds([], [(0, 0, 40, 40)])
+    assert CropDefectRegion(16).transform(results) is None
+    with pytest.raises(UserError, match='surface.png is filled by boxes marked as crowds'):
+        CropDefectRegion(16, fixed=True).transform(results)
 
 
 def test_for_validation_an_image_always_gives_the_same_region():

@@ -285,3 +285,18 @@ def test_references_come_from_surfaces_like_the_one_to_paint_in(kind):
     assert len(distances) > 20
     # Ten of a hundred; at the ends of the row they all lie on one side.
     assert max(distances) <= 11
+
+
+def test_no_new_defect_touches_a_crowd_and_none_starts_from_it():
+    crowd = (0.0, 0.0, 100.0, 60.0)
+    boxes = [crowd, (10, 50, 30, 70), (60, 70, 80, 90)]
+    image = labelled_image(boxes, [0, 0, 0])
+    image.ignored[0] = True
+    images = PlainImages([image], ('dent',))
+    plan = planner(images, max_covered=1.0, defects_per_image=(1, 3))
+    operations = [entry for index in range(60) for entry in plan.plan(index).operations]
+    assert {entry.kind for entry in operations} >= {'add', 'repaint'}
+    assert {entry.replaces for entry in operations} == {None, 2}
+    for entry in operations:
+        assert covered_share(np.array(entry.box), np.array([crowd])) == 0
+        assert entry.reference.box != crowd

@@ -67,6 +67,29 @@ def test_it_serves_what_the_cache_holds(tiny_data, cache_dir):
         assert sample['gt_bboxes_labels'].tolist() == [a['category_id'] - 1 for a in own]
 
 
+def test_crowds_are_kept_as_crowds(tiny_data, tmp_path):
+    path = tmp_path / 'crowds.json'
+    content = json.loads((tiny_data / 'annotations/40pct_seed0/burn_in.json').read_text())
+    crowds = {}
+    for annotation in content['annotations'][::2]:
+        annotation['iscrowd'] = 1
+        crowds.setdefault(annotation['image_id'], []).append(annotation['bbox'])
+    path.write_text(json.dumps(content))
+    names = {image['file_name']: image['id'] for image in content['images']}
+    labelled = labelled_config(tiny_data) | dict(ann_file=str(path))
+    config = synthetic_config(tiny_data, tmp_path / 'cache', dataset=labelled)
+    dataset = DATASETS.build(config)
+    made = json.loads(dataset.synthesis.annotation_file.read_text())
+    for index, image in enumerate(made['images']):
+        own = [a for a in made['annotations'] if a['image_id'] == image['id']]
+        kept = [a for a in own if a['iscrowd']]
+        assert [a['bbox'] for a in kept] == crowds.get(names[image['source']], [])
+        assert not any(a['painted'] for a in kept)
+        sample = dataset[index]
+        assert sample['gt_ignore_flags'].tolist() == [bool(a['iscrowd']) for a in own]
+    assert any(a['painted'] for a in made['annotations'])
+
+
 def test_the_order_of_classes_is_that_of_the_file(tiny_data, tmp_path):
     """Class indices must match names also where category ids are not in order."""
     path = tmp_path / 'reversed.json'

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmdsym.free_space import covered_share
+
 from .labelled_images import LabelledImage
 from .layout_config import LayoutConfig
 from .size_distribution import SizeDistribution, aspect_ratios, box_sizes
@@ -24,7 +26,8 @@ class ClassBoxes:
         buckets: (N,), index in ``BUCKETS``.
         fits: (3, N), whether a box may stand for each of ``BUCKETS``: one that lies on a border,
             as all do where a class has one size only, may for both sides.
-        repaintable: (N,), whether it can be painted over without spoiling another box.
+        repaintable: (N,), whether it can be painted over without spoiling another box, or touching
+            one that is marked as a crowd.
         sizes: The sizes that new boxes of the class get.
     """
 
@@ -61,16 +64,23 @@ def measure_class(
         fits=(sizes >= distribution.borders[:3, None]) & (sizes <= distribution.borders[1:, None]),
         repaintable=np.array(
             [
-                spoils_nothing(
-                    images[index].boxes[position],
-                    np.delete(images[index].boxes, position, axis=0),
-                    config.max_covered,
-                )
+                _is_repaintable(images[index], position, config.max_covered)
                 for index, position in found
             ]
         ),
         sizes=distribution,
     )
+
+
+def _is_repaintable(image: LabelledImage, position: int, max_covered: float) -> bool:
+    box = image.boxes[position]
+    others = np.delete(image.boxes, position, axis=0)
+    return spoils_nothing(box, others, max_covered) and avoids(box, image.boxes[image.ignored])
+
+
+def avoids(box: np.ndarray, crowds: np.ndarray) -> bool:
+    """Says whether a box, (4,), touches none of others, (N, 4)."""
+    return covered_share(box, crowds) == 0
 
 
 def spoils_nothing(box: np.ndarray, others: np.ndarray, max_covered: float) -> bool:

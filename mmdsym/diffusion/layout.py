@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmdsym.errors import UserError
 from mmdsym.free_space import covered_share, find_free_box
 
-from .class_boxes import ClassBoxes, measure_class, spoils_nothing
+from .class_boxes import ClassBoxes, avoids, measure_class, spoils_nothing
 from .labelled_images import LabelledImages, Reference
 from .layout_config import KINDS, LayoutConfig
 from .size_distribution import BUCKETS
@@ -257,11 +257,12 @@ class LayoutPlanner:
         added = [entry.box for entry in placed if entry.replaces is None]
         taken = np.concatenate([self.images[source].boxes, np.reshape(added, (-1, 4))])
         size = self.images[source].size
+        crowds = self.images[source].boxes[self.images[source].ignored]
         for _ in range(_REFERENCES_TRIED):
             index = int(generator.choice(suitable))
             transposed = self._transposes(generator)
             box_size = self._box_size(generator, boxes, index, transposed, wish.bucket, size)
-            box = box_size and self._find_place(generator, size, box_size, taken)
+            box = box_size and self._find_place(generator, size, box_size, taken, crowds)
             if box is not None:
                 reference = self._reference(generator, boxes, index, transposed)
                 return self._operation(generator, wish, box, reference)
@@ -294,8 +295,9 @@ class LayoutPlanner:
         image_size: tuple[int, int],
         box_size: tuple[int, int],
         taken: np.ndarray,
+        crowds: np.ndarray,
     ) -> np.ndarray | None:
-        """A free box on whole pixels."""
+        """A free box on whole pixels; of crowds it covers nothing, whatever the config allows."""
         limit = self.config.max_covered
         for _ in range(_TIMES_CORRECTED):
             found = find_free_box(
@@ -305,7 +307,8 @@ class LayoutPlanner:
                 return None
             corner = np.floor(found[:2])
             box = np.concatenate([corner, corner + box_size])
-            if covered_share(box, taken) <= limit and spoils_nothing(box, taken, limit):
+            spares = covered_share(box, taken) <= limit and spoils_nothing(box, taken, limit)
+            if spares and avoids(box, crowds):
                 return box
         return None
 

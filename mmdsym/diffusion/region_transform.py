@@ -6,12 +6,16 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 
+from mmdsym.errors import UserError
 from mmdsym.free_space import find_free_box
 from mmdsym.registry import TRANSFORMS
 
 from .colour import refuse_colour
 from .regions import Corners, cut_window, place_window, region_masks
 from .synthesiser import CLEAN_SURFACE
+
+# Of an image without a defect: sides of clean pieces, as fractions of its own.
+_PARTS_TRIED = (3, 6, 12)
 
 
 @TRANSFORMS.register_module()
@@ -20,7 +24,7 @@ class CropDefectRegion(BaseTransform):
 
     Needs ``img`` and the ground truth of ``LoadAnnotations``. Regions of clean surface have the
     size of a labelled box of the image and touch none; so the model also learns what lies around
-    and beneath defects.
+    and beneath defects. Boxes that are marked as crowds are neither painted nor taken for clean.
 
     Args:
         crop_size: Side of the result in pixels.
@@ -31,7 +35,8 @@ class CropDefectRegion(BaseTransform):
         fixed: Whether an image always gives the same region, for validation.
 
     Raises:
-        UserError: An image is in colour, but ``channels`` is 1.
+        UserError: An image is in colour, but ``channels`` is 1; or crowds fill an image for
+            validation.
     """
 
     def __init__(
@@ -50,10 +55,11 @@ class CropDefectRegion(BaseTransform):
         self.clean_share = clean_share
         self.fixed = fixed
 
-    def transform(self, results: dict) -> dict:
+    def transform(self, results: dict) -> dict | None:
         """Returns ``image`` (channels, S, S), ``region`` and ``box`` (1, S, S), uint8, ``label``.
 
-        The masks are 255 where the region may change, and where its defect lies.
+        The masks are 255 where the region may change, and where its defect lies. ``None`` lets the
+        data set draw another image in place of one that crowds fill.
         """
         # Seeded through NumPy's global state, which MMEngine seeds in each worker.
         seed = results['sample_idx'] if self.fixed else np.random.randint(2**31)
@@ -62,7 +68,15 @@ class CropDefectRegion(BaseTransform):
         if self.channels == 1:
             refuse_colour(results['img_path'], image)
         size = image.shape[1], image.shape[0]
-        box, label = self._choose(generator, results, size)
+        chosen = self._choose(generator, results, size)
+        if chosen is None:
+            if self.fixed:
+                raise UserError(
+                    f'{results["img_path"]} is filled by boxes marked as crowds, so that '
+                    'nothing of it can be painted: leave the image out of the labelled data.'
+                )
+            return None
+        box, label = chosen
         context = generator.uniform(*self.contexts)
         shift = (0.5, 0.5) if self.fixed else tuple(generator.uniform(size=2))
         window = place_window(box, size, context, self.min_side, shift)
@@ -76,19 +90,32 @@ class CropDefectRegion(BaseTransform):
 
     def _choose(
         self, generator: np.random.Generator, results: dict, size: tuple[int, int]
-    ) -> tuple[Corners, int]:
+    ) -> tuple[Corners, int] | None:
         boxes = usable_boxes(np.asarray(results['gt_bboxes'].tensor), size)
-        labels = results['gt_bboxes_labels']
         usable = (boxes[:, 2:] - boxes[:, :2] >= 1).all(axis=1)
-        boxes, labels = boxes[usable], labels[usable]
-        if not len(boxes) or generator.uniform() < self.clean_share:
-            wanted = boxes[generator.integers(len(boxes))] if len(boxes) else None
-            shape = np.divide(size, 3) if wanted is None else wanted[2:] - wanted[:2]
-            clean = find_free_box(generator, size, tuple(shape), boxes)
+        defects = np.flatnonzero(usable & ~results['gt_ignore_flags'])
+        if not len(defects) or generator.uniform() < self.clean_share:
+            clean = _find_clean(generator, size, boxes[usable], boxes[defects])
             if clean is not None:
                 return tuple(clean), CLEAN_SURFACE
-        chosen = generator.integers(len(boxes))
-        return tuple(boxes[chosen]), int(labels[chosen])
+        if not len(defects):
+            return None
+        chosen = generator.choice(defects)
+        return tuple(boxes[chosen]), int(results['gt_bboxes_labels'][chosen])
+
+
+def _find_clean(
+    generator: np.random.Generator, size: tuple[int, int], taken: np.ndarray, defects: np.ndarray
+) -> np.ndarray | None:
+    """Returns a piece of clean surface as large as a defect or, without one, as there is room."""
+    if len(defects):
+        wanted = defects[generator.integers(len(defects))]
+        return find_free_box(generator, size, tuple(wanted[2:] - wanted[:2]), taken)
+    for part in _PARTS_TRIED:
+        clean = find_free_box(generator, size, tuple(np.divide(size, part)), taken)
+        if clean is not None:
+            return clean
+    return None
 
 
 def usable_boxes(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
