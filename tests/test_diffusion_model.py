@@ -2,13 +2,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
 
-from mmdsym.diffusion import DefectInpaintingDiffusion, DiffusionSynthesiser
+from mmdsym.diffusion import (
+    DefectInpaintingDiffusion,
+    DiffusionSynthesiser,
+    SampleSheetHook,
+    sample_sheet_hook,
+)
 from mmdsym.diffusion.denoiser import PatchDenoiser
 from mmdsym.diffusion.region_batch import to_batch, to_pixels
 from mmdsym.diffusion.sampling import noise_of, sample_regions
@@ -298,3 +307,41 @@ def test_it_trains_validates_draws_exports_and_resumes(tiny_data, tmp_path):
     # MMEngine's EMAHook swaps before it saves: the state that is saved is the averaged one.
     averaged = checkpoint['state_dict']['denoiser.unet.conv_in.weight']
     assert torch.equal(synthesiser.denoiser.unet.conv_in.weight.cpu(), averaged)
+
+
+class Recorder:
+    """Stands for the visualizer."""
+
+    def __init__(self):
+        self.sheets = []
+
+    def add_image(self, name, image, step):
+        self.sheets.append(image)
+
+
+@pytest.mark.parametrize('declared_first', ['ema', 'sheet'])
+def test_the_sheet_shows_what_the_averaged_weights_paint(monkeypatch, declared_first):
+    model = tiny_model()
+    sheet, ema = SampleSheetHook(), EMAHook()
+    runner = SimpleNamespace(model=model, iter=0, visualizer=Recorder(), val_dataloader=Mock())
+    runner.val_dataloader.dataset.metainfo = dict(classes=('dent', 'spot'))
+    runner._hooks = []
+    for hook in (ema, sheet) if declared_first == 'ema' else (sheet, ema):
+        Runner.register_hook(runner, hook)
+    ema.before_run(runner)
+    raw, averaged = torch.tensor(1.0), torch.tensor(2.0)
+    bias = model.denoiser.unet.conv_in.bias
+    bias.data.fill_(raw)
+    ema.ema_model.module.denoiser.unet.conv_in.bias.data.fill_(averaged)
+    seen = []
+    monkeypatch.setattr(sheet, '_choose', lambda dataset: [])
+
+    def paint(model, regions):
+        seen.append(model.denoiser.unet.conv_in.bias[0].item())
+        return []
+
+    monkeypatch.setattr(sheet, '_paint', paint)
+    monkeypatch.setattr(sample_sheet_hook, 'compose_sheet', lambda *_, **__: np.zeros((2, 2, 3)))
+    Runner.call_hook(runner, 'before_val_epoch')
+    Runner.call_hook(runner, 'after_val_epoch', metrics={})
+    assert seen == [averaged] and bias[0] == raw

@@ -33,6 +33,9 @@ class SampleSheetHook(Hook):
         guidance: Weight of the class against any class.
     """
 
+    # EMAHook puts the averaged weights in for the validation, and takes them out after it.
+    priority = 'ABOVE_NORMAL'
+
     def __init__(self, per_class: int = 2, num_steps: int = 20, guidance: float = 1.5) -> None:
         self.per_class = per_class
         self.num_steps = num_steps
