@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from mmdsym.diffusion import (
     DiffusionSynthesiser,
     SampleSheetHook,
     sample_sheet_hook,
+    weights,
 )
 from mmdsym.diffusion.denoiser import PatchDenoiser
 from mmdsym.diffusion.region_batch import to_batch, to_pixels
@@ -258,6 +260,67 @@ def test_missing_damaged_and_foreign_weights_are_named(folder, tmp_path):
     weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(UserError, match='damaged'):
         DiffusionSynthesiser(str(broken))
+
+
+def save(place: Path, bias: float = 0.0) -> None:
+    model = tiny_model()
+    model.denoiser.unet.conv_in.bias.data.fill_(bias)
+    about = DiffusionDescription(('dent', 'spot'), 1, 32, 4, 16, (1.2, 2.5))
+    save_diffusion(place, model.denoiser.unet, model.scheduler, about)
+
+
+def bias_of(place: Path) -> float:
+    return load_diffusion(place)[0].conv_in.bias[0].item()
+
+
+def killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_a_model_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    place = tmp_path / 'weights'
+    save(place, 1.0)
+    # As after a power cut: another process's files that nobody finished.
+    (tmp_path / '.weights.unfinished/unet').mkdir(parents=True)
+    (tmp_path / '.weights.unfinished/mmdsym.json').write_text('{}')
+    with monkeypatch.context() as patch:
+        patch.setattr(os, 'fsync', lambda _: (_ for _ in ()).throw(OSError(28, 'no space')))
+        with pytest.raises(UserError, match='cannot be written to .*weights .*no space.*--resume'):
+            save(place, 2.0)
+    assert bias_of(place) == 1.0 and list(tmp_path.iterdir()) == [place]
+    save(place, 2.0)
+    assert bias_of(place) == 2.0 and list(tmp_path.iterdir()) == [place]
+
+
+def test_a_model_that_was_aside_when_the_process_was_killed_comes_back(tmp_path, monkeypatch):
+    place = tmp_path / 'weights'
+    save(place, 1.0)
+    # Killed between the two renames, and not even able to clear up.
+    os.replace(place, tmp_path / '.weights.replaced')
+    with monkeypatch.context() as patch:
+        patch.setattr(weights, 'put_in_place', killed)
+        with pytest.raises(KeyboardInterrupt):
+            save(place, 2.0)
+    assert bias_of(place) == 1.0 and list(tmp_path.iterdir()) == [place]
+
+
+def test_files_and_names_are_on_the_disk_before_a_model_gets_its_name(tmp_path, monkeypatch):
+    events = []
+    replace, fsync = os.replace, os.fsync
+    synced = set()
+
+    def note_sync(descriptor):
+        synced.add(Path(os.readlink(f'/proc/self/fd/{descriptor}')).name)
+        fsync(descriptor)
+
+    def note_replace(source, target):
+        events.append(set(synced))
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'fsync', note_sync)
+    monkeypatch.setattr(os, 'replace', note_replace)
+    save(tmp_path / 'weights')
+    assert {'mmdsym.json', 'diffusion_pytorch_model.safetensors', 'unet'} <= events[-1]
 
 
 def write_tiny_config(path: Path, data: Path) -> None:

@@ -1,0 +1,80 @@
+"""Folders that are there as a whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from mmdsym.atomic_file import sync
+
+
+def draft_of(folder: Path) -> Path:
+    """Returns the hidden sibling in which a folder is built."""
+    return folder.with_name(f'.{folder.name}.unfinished')
+
+
+def put_in_place(folder: Path) -> None:
+    """Gives a finished draft its name; what had that name before is removed.
+
+    All of it is synced first, so that not even a power cut leaves half a folder under the name. A
+    process that is killed between the two renames leaves the earlier folder aside, from where
+    :func:`give_back` fetches it.
+
+    Args:
+        folder: The name; the draft is :func:`draft_of` it.
+
+    Raises:
+        OSError: It cannot be renamed; an earlier folder is then where it was.
+    """
+    draft, aside = draft_of(folder), _aside(folder)
+    _sync_all(draft)
+    _remove(aside)
+    there = os.path.lexists(folder)
+    if there:
+        os.replace(folder, aside)
+    try:
+        os.replace(draft, folder)
+    except OSError:
+        if there:
+            os.replace(aside, folder)
+        raise
+    _sync_names(folder.parent)
+    _remove(aside)
+
+
+def give_back(folder: Path) -> None:
+    """Clears up after a process that was killed while it put a folder in place."""
+    aside = _aside(folder)
+    if os.path.lexists(aside) and not os.path.lexists(folder):
+        os.replace(aside, folder)
+    _remove(aside)
+
+
+def _aside(folder: Path) -> Path:
+    return folder.with_name(f'.{folder.name}.replaced')
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync_all(folder: Path) -> None:
+    for path, _, files in os.walk(folder, topdown=False):
+        for name in files:
+            sync(Path(path, name))
+        _sync_names(Path(path))
+
+
+def _sync_names(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk itself, where the system offers that."""
+    if not hasattr(os, 'O_DIRECTORY'):
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
