@@ -5,6 +5,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -14,35 +15,13 @@ import pytest
 from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from PIL import Image
+from synthesis_data import COUNT, Stamp, contents, read, synthesis
 
 from mmdsym.diffusion import cache_key
 from mmdsym.diffusion.labelled_images import LabelledImages, read_labelled_images
 from mmdsym.diffusion.layout_config import LayoutConfig
-from mmdsym.diffusion.synthesis import Synthesis, SynthesisReport
+from mmdsym.diffusion.synthesis import SynthesisReport
 from mmdsym.errors import UserError
-
-COUNT = 8
-LAYOUT = LayoutConfig(defects_per_image=(1, 3), max_covered=0.5)
-
-
-class Stamp:
-    """Paints a plain box whose brightness follows from the seed."""
-
-    def __init__(self, fingerprint: str = 'stamp', pause: float = 0.0) -> None:
-        self.fingerprint = fingerprint
-        self.pause = pause
-        self.batches: list[int] = []
-
-    def paint(self, tasks):
-        time.sleep(self.pause)
-        self.batches.append(len(tasks))
-        images = []
-        for task in tasks:
-            image = task.image.copy()
-            x1, y1, x2, y2 = (round(value) for value in task.box)
-            image[y1:y2, x1:x2] = task.seed % 200
-            images.append(image)
-        return images
 
 
 class Picky:
@@ -66,17 +45,6 @@ def labelled(tiny_data) -> LabelledImages:
     return read(tiny_data)
 
 
-def read(root: Path) -> LabelledImages:
-    init_default_scope('mmdet')
-    return read_labelled_images(
-        dict(
-            type='mmdsym.DefectDataset',
-            ann_file=str(root / 'annotations/40pct_seed0/labelled.json'),
-            data_prefix=dict(img=f'{root}/images/'),
-        )
-    )
-
-
 @pytest.fixture
 def log(caplog):
     logger = MMLogger.get_current_instance()
@@ -84,20 +52,6 @@ def log(caplog):
     caplog.set_level(logging.INFO)
     yield caplog
     logger.removeHandler(caplog.handler)
-
-
-def synthesis(labelled, synthesiser=None, **options) -> Synthesis:
-    options = {'count': COUNT, 'layout': LAYOUT, **options}
-    return Synthesis(labelled, synthesiser or Stamp(), **options)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a cache."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob('*'))
-        if path.is_file()
-    }
 
 
 def annotations(report: SynthesisReport) -> dict:
@@ -162,21 +116,52 @@ def test_a_killed_run_is_continued_to_the_same_bytes(labelled, tmp_path, log):
     slow = synthesis(labelled, Stamp(pause=0.15), batch_size=2)
     process = in_another_process(slow.make_or_find, tmp_path / 'killed')
     folder = tmp_path / 'killed' / whole.folder.name
+    draft = folder.with_name(f'.{folder.name}.unfinished')
     deadline = time.monotonic() + 120
-    while len(list(folder.glob('images/*.png'))) < 3:
+    while len(list(draft.glob('images/*.png'))) < 3:
         assert time.monotonic() < deadline and process.is_alive()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    kept = len(list(folder.glob('images/*.png')))
-    assert 3 <= kept < COUNT and not (folder / 'manifest.json').exists()
+    kept = len(list(draft.glob('images/*.png')))
+    assert 3 <= kept < COUNT and not folder.exists(), 'half a cache has not its name'
     # As a process leaves it that is killed while it writes.
-    (folder / 'images' / '.000007.png.unfinished').write_bytes(b'half a file')
+    (draft / 'images' / '.000007.png.unfinished').write_bytes(b'half a file')
     report = synthesis(labelled).make_or_find(tmp_path / 'killed')
     assert 0 < report.painted_now < whole.painted_now
     assert any(f'goes on in {folder} with {kept} of {COUNT} there' in m for m in log.messages)
     assert contents(report.folder) == contents(whole.folder)
+    assert not draft.exists()
+
+
+@pytest.mark.parametrize('replaced', [False, True])
+def test_a_run_that_was_killed_while_it_put_the_cache_in_place_is_finished(
+    labelled, tmp_path, replaced
+):
+    whole = synthesis(labelled).make_or_find(tmp_path)
+    before = contents(whole.folder)
+    folder = whole.folder
+    draft = folder.with_name(f'.{folder.name}.unfinished')
+    shutil.copytree(folder, draft)
+    aside = folder.with_name(f'.{folder.name}.replaced')
+    folder.rename(aside)
+    if replaced:
+        repaint(aside / 'images/000003.png')
+    else:
+        shutil.rmtree(aside)
+    synthesiser = Stamp()
+    assert contents(synthesis(labelled, synthesiser).make_or_find(tmp_path).folder) == before
+    assert not synthesiser.batches and not draft.exists() and not aside.exists()
+
+
+def test_what_others_put_into_a_damaged_cache_stays(labelled, tmp_path):
+    folder = synthesis(labelled).make_or_find(tmp_path).folder
+    before = contents(folder)
+    (folder / 'images/notes.txt').write_text('mine')
+    (folder / 'images/000001.png').unlink()
+    mended = contents(synthesis(labelled).make_or_find(tmp_path).folder)
+    assert mended == {**before, 'images/notes.txt': b'mine'}
 
 
 def test_two_processes_at_once_make_one_cache(labelled, tmp_path):
@@ -273,8 +258,6 @@ def test_the_key_holds_all_that_counts_and_nothing_else(labelled, tiny_data, mon
 
 
 def test_other_labels_and_pixels_give_another_key(labelled, tiny_data, tmp_path):
-    import shutil
-
     copy = tmp_path / 'copy'
     shutil.copytree(tiny_data, copy)
     first = synthesis(labelled).key.digest
@@ -398,8 +381,6 @@ def test_colour_is_kept(tmp_path):
 
 
 def test_an_image_of_another_size_than_its_annotation_is_named(tiny_data, tmp_path):
-    import shutil
-
     copy = tmp_path / 'copy'
     shutil.copytree(tiny_data, copy)
     Image.new('L', (10, 10)).save(copy / 'images/000.png')

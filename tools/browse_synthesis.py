@@ -69,7 +69,7 @@ def _cache_root(arguments: argparse.Namespace) -> Path:
 
 
 def _newest_cache(root: Path) -> tuple[Path, dict]:
-    from mmdsym.diffusion.cache import read_manifests
+    from mmdsym.diffusion.cache_manifest import read_manifests
 
     caches = list(read_manifests(root))
     if not caches:

@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+import os
+import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
-from PIL import Image, PngImagePlugin
 
 from mmdsym.errors import UserError
 
 from .atomic_file import remove_drafts, write_file
+from .atomic_folder import draft_of, give_back, put_in_place
+from .cache_annotations import make_annotations, read_annotations
 from .cache_key import CacheKey
-from .labelled_images import LabelledImages, is_grey
+from .cache_manifest import (
+    ANNOTATIONS,
+    MANIFEST,
+    count_outcomes,
+    file_names,
+    image_name,
+    manifest_files,
+    read_manifest,
+    seal,
+)
+from .cache_record import encode, make_record, read_record
+from .labelled_images import LabelledImages
+from .layout import ImageLayout
 from .painting import SyntheticImage
-
-_RECORD = 'mmdsym'
 
 
 class SynthesisCache:
     """Images, their annotations and a manifest, in a folder named by the key.
 
-    ``images/*.png`` each carry a record of what is on them and of the key, so that a cache that
-    was interrupted can go on without any other file. ``annotations.json`` is a COCO file made
-    from these records. ``manifest.json`` lists the sha256 of every file; it is written last, and
-    a cache without it is not finished.
+    The folder is there as a whole or not at all: it is made in a hidden sibling, the draft, which
+    keeps what is finished when the process is killed. ``images/*.png`` each carry a record of what
+    is on them and of the key, so that a draft can go on without any other file.
+    ``annotations.json`` is a COCO file made from these records. ``manifest.json`` lists the sha256
+    of every file.
 
     Args:
         root: The folder with the caches of all keys.
@@ -38,23 +48,40 @@ class SynthesisCache:
 
     def __init__(self, root: str | Path, key: CacheKey, count: int) -> None:
         self.folder = Path(root) / key.folder_name
+        self.draft = draft_of(self.folder)
         self.key = key
         self.count = count
 
     @property
     def annotation_file(self) -> Path:
         """The COCO file."""
-        return self.folder / 'annotations.json'
+        return self.folder / ANNOTATIONS
 
     @property
     def manifest_file(self) -> Path:
         """The manifest."""
-        return self.folder / 'manifest.json'
+        return self.folder / MANIFEST
 
     @property
     def lock_file(self) -> Path:
         """The file to lock while the cache is looked at or made."""
         return self.folder.parent / f'.{self.folder.name}.lock'
+
+    def clear_up(self) -> None:
+        """Undoes what a killed process left half done, but for the finished images of the draft.
+
+        Raises:
+            UserError: The folder cannot be written.
+        """
+        try:
+            give_back(self.folder)
+            # Whoever put a link here: nothing is written to where it leads.
+            for path in (self.draft, self.draft / 'images'):
+                if path.is_symlink():
+                    path.unlink()
+                remove_drafts(path)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
 
     def faults(self) -> dict[str, str] | None:
         """Compares the files with the manifest.
@@ -63,61 +90,76 @@ class SynthesisCache:
             File name to what is wrong with it; empty for an intact cache; ``None`` where no cache
             was finished.
         """
-        if not self.manifest_file.is_file():
+        if not os.path.lexists(self.manifest_file):
             return None
         try:
-            manifest = json.loads(self.manifest_file.read_bytes())
-            files = dict(manifest['files'])
-            intact = manifest['key'] == self.key.digest and manifest['sha256'] == _digest_of(
-                manifest
-            )
-        except (ValueError, KeyError, TypeError, AttributeError):
+            manifest = self.manifest()
+            intact = manifest['key'] == self.key.digest and len(manifest['files']) == self.count + 1
+        except (OSError, ValueError):
             intact = False
         if not intact:
-            return {self.manifest_file.name: 'is damaged'}
-        faults = {}
-        for name, digest in files.items():
-            fault = _compare(self.folder / name, digest)
-            if fault:
-                faults[name] = fault
-        return faults
+            return {MANIFEST: 'is damaged'}
+        if (self.folder / 'images').is_symlink():
+            return {'images': 'is a link'}
+        compared = {
+            name: _compare(self.folder / name, digest) for name, digest in manifest['files'].items()
+        }
+        faults = {name: fault for name, fault in compared.items() if fault}
+        return faults or self._faults_of_annotations()
 
-    def remove(self, names: Sequence[str]) -> None:
-        """Removes damaged files of this cache, and the manifest, since it is finished no more."""
-        for name in ('manifest.json', *names):
-            (self.folder / name).unlink(missing_ok=True)
+    def _faults_of_annotations(self) -> dict[str, str]:
+        try:
+            if len(read_annotations(self.folder)['images']) == self.count:
+                return {}
+        except (OSError, ValueError):
+            pass
+        return {ANNOTATIONS: 'is damaged'}
 
-    def intact_images(self) -> dict[int, dict]:
+    def intact_images(
+        self, layouts: Sequence[ImageLayout], labelled: LabelledImages
+    ) -> dict[int, dict]:
         """Returns the records of the images that are there as a whole, by number.
 
-        What a killed process left half-written is removed.
+        What is intact of a damaged cache of this key becomes part of the draft.
+
+        Args:
+            layouts: Of all images.
+            labelled: What the images are made from.
+
+        Raises:
+            UserError: They cannot be written.
         """
-        remove_drafts(self.folder)
-        remove_drafts(self.folder / 'images')
-        records = ((index, self._read_record(index)) for index in range(self.count))
-        return {index: record for index, record in records if record is not None}
+        records = {}
+        for layout in layouts:
+            name = f'images/{image_name(layout.index)}'
+            for folder in (self.draft, self.folder):
+                if (folder / 'images').is_symlink():
+                    continue
+                found = read_record(folder / name, self.key.digest, layout, labelled)
+                if found is not None:
+                    records[layout.index], content = found
+                    if folder != self.draft:
+                        write_file(self.draft / name, content)
+                    break
+        return records
+
+    def images_begun(self) -> int:
+        """Counts the images of a draft without opening them."""
+        return len(list(self.draft.glob('images/*.png')))
 
     def add(self, image: SyntheticImage) -> dict:
-        """Writes an image, and returns its record.
+        """Writes an image into the draft, and returns its record.
 
         Raises:
             UserError: It cannot be written.
         """
-        record = dict(
-            key=self.key.digest,
-            index=image.index,
-            pixels=_digest_pixels(image.pixels),
-            source=image.source,
-            boxes=[asdict(box) for box in image.boxes],
-            outcomes=[asdict(outcome) for outcome in image.outcomes],
-        )
-        # As they come back from the file.
-        record = json.loads(json.dumps(record))
-        write_file(self._image_file(image.index), _encode(image.pixels, record))
+        record = make_record(self.key.digest, image)
+        path = self.draft / 'images' / image_name(image.index)
+        write_file(path, encode(image.pixels, record))
         return record
 
     def finish(self, records: Mapping[int, Mapping], labelled: LabelledImages) -> None:
-        """Writes annotations and manifest.
+        """Writes annotations and manifest, and gives the draft its name.
 
         Args:
             records: Of all images, by number.
@@ -126,25 +168,33 @@ class SynthesisCache:
         Raises:
             UserError: They cannot be written.
         """
-        annotations = json.dumps(self._annotations(records, labelled), separators=(',', ':'))
-        write_file(self.annotation_file, annotations.encode())
-        names = [f'images/{self._image_file(index).name}' for index in range(self.count)]
+        annotations = json.dumps(make_annotations(records, labelled), separators=(',', ':'))
+        write_file(self.draft / ANNOTATIONS, annotations.encode())
         manifest = dict(
             key=self.key.digest,
             parts=dict(self.key.parts),
             labelled=labelled.origin,
             outcomes=count_outcomes(records.values(), labelled.classes),
             files={
-                name: hashlib.sha256((self.folder / name).read_bytes()).hexdigest()
-                for name in [self.annotation_file.name, *names]
+                name: hashlib.sha256((self.draft / name).read_bytes()).hexdigest()
+                for name in file_names(self.count)
             },
         )
-        manifest['sha256'] = _digest_of(manifest)
-        write_file(self.manifest_file, json.dumps(manifest, indent=1).encode())
+        write_file(self.draft / MANIFEST, json.dumps(seal(manifest), indent=1).encode())
+        try:
+            self._keep_foreign_files()
+            put_in_place(self.folder)
+        except OSError as error:
+            raise _cannot_write(self.folder, error) from error
 
     def manifest(self) -> dict:
-        """Returns the manifest of a finished cache."""
-        return json.loads(self.manifest_file.read_bytes())
+        """Returns the manifest of a finished cache.
+
+        Raises:
+            ValueError: It is damaged.
+            OSError: It cannot be read.
+        """
+        return read_manifest(self.manifest_file)
 
     def nearest_sibling(self) -> tuple[Path, list[str]] | None:
         """Finds the finished cache of another key that has most in common with this one.
@@ -153,134 +203,43 @@ class SynthesisCache:
             Its folder and the parts of the key that differ; ``None`` where there is none.
         """
         siblings = []
-        for path in sorted(self.folder.parent.glob('*/manifest.json')):
+        for path in manifest_files(self.folder.parent):
             try:
-                parts = json.loads(path.read_bytes())['parts']
-                differences = self.key.differences(parts)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                differences = self.key.differences(read_manifest(path)['parts'])
+            except (OSError, ValueError):
                 continue
             if differences:
                 siblings.append((len(differences), path.parent, differences))
         return min(siblings)[1:] if siblings else None
 
-    def _image_file(self, index: int) -> Path:
-        return self.folder / 'images' / f'{index:06d}.png'
-
-    def _read_record(self, index: int) -> dict | None:
-        """Returns an image's record if the file is, to the byte, what was written for this key."""
-        try:
-            content = self._image_file(index).read_bytes()
-            with Image.open(io.BytesIO(content)) as image:
-                record = json.loads(image.text[_RECORD])
-                pixels = np.asarray(image.convert('RGB'))
-            intact = (
-                (record['key'], record['index']) == (self.key.digest, index)
-                and record['pixels'] == _digest_pixels(pixels)
-                and _encode(pixels, record) == content
-            )
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, SyntaxError):
-            return None
-        return record if intact else None
-
-    def _annotations(self, records: Mapping[int, Mapping], labelled: LabelledImages) -> dict:
-        """Returns the COCO document. Image ids are the numbers plus 1."""
-        images, annotations = [], []
-        for index in range(self.count):
-            source = labelled[records[index]['source']]
-            images.append(
-                dict(
-                    id=index + 1,
-                    file_name=self._image_file(index).name,
-                    width=source.size[0],
-                    height=source.size[1],
-                    source=Path(source.path).name,
-                )
-            )
-            for box in records[index]['boxes']:
-                annotations.append(_coco_box(len(annotations) + 1, index + 1, box))
-        categories = [dict(id=label + 1, name=name) for label, name in enumerate(labelled.classes)]
-        return dict(categories=categories, images=images, annotations=annotations)
-
-
-def count_outcomes(records: Sequence[Mapping], classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Counts per class how many regions were painted, rejected and given up.
-
-    Returns:
-        Class name to ``regions`` (asked for), ``attempts``, ``rejected`` (attempts) and
-        ``given_up`` (regions). Classes of which nothing was asked for are absent.
-    """
-    counts: dict[str, dict[str, int]] = {}
-    outcomes = [outcome for record in records for outcome in record['outcomes']]
-    for label in sorted({outcome['label'] for outcome in outcomes}):
-        own = [outcome for outcome in outcomes if outcome['label'] == label]
-        rejected = sum(outcome['rejected'] for outcome in own)
-        given_up = sum(outcome['given_up'] for outcome in own)
-        counts[classes[label]] = dict(
-            regions=len(own),
-            attempts=rejected + len(own) - given_up,
-            rejected=rejected,
-            given_up=given_up,
-        )
-    return counts
-
-
-def read_manifests(root: str | Path) -> Iterator[tuple[Path, dict]]:
-    """Yields the folder and manifest of each finished cache in ``root``, itself included.
-
-    Raises:
-        UserError: A manifest is damaged.
-    """
-    for path in sorted([*Path(root).glob('manifest.json'), *Path(root).glob('*/manifest.json')]):
-        try:
-            manifest = json.loads(path.read_bytes())
-            manifest['files'], manifest['parts'], manifest['labelled']
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f'{path} is damaged: run tools/synthesize.py, which rebuilds the cache.'
-            ) from None
-        yield path.parent, manifest
-
-
-def _coco_box(identity: int, image: int, box: Mapping) -> dict:
-    x1, y1, x2, y2 = box['box']
-    return dict(
-        id=identity,
-        image_id=image,
-        category_id=box['label'] + 1,
-        bbox=[x1, y1, x2 - x1, y2 - y1],
-        area=(x2 - x1) * (y2 - y1),
-        iscrowd=int(box['ignored']),
-        painted=box['painted'],
-        size=box['size'],
-    )
-
-
-def _encode(pixels: np.ndarray, record: Mapping) -> bytes:
-    """Returns a PNG, of one channel where the three are equal."""
-    info = PngImagePlugin.PngInfo()
-    info.add_text(_RECORD, json.dumps(record, separators=(',', ':')))
-    stream = io.BytesIO()
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., 0] if is_grey(pixels) else pixels))
-    image.save(stream, 'PNG', pnginfo=info)
-    return stream.getvalue()
-
-
-def _digest_pixels(pixels: np.ndarray) -> str:
-    shape = json.dumps(pixels.shape).encode()
-    return hashlib.sha256(shape + np.ascontiguousarray(pixels).tobytes()).hexdigest()
-
-
-def _digest_of(manifest: Mapping) -> str:
-    """sha256 of a manifest without its own."""
-    content = {name: value for name, value in manifest.items() if name != 'sha256'}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    def _keep_foreign_files(self) -> None:
+        """Moves what others put into a damaged cache to the one that takes its place."""
+        own = {MANIFEST, 'images', *file_names(self.count)}
+        for below in ('', 'images'):
+            folder = self.folder / below
+            if folder.is_symlink() or not folder.is_dir():
+                continue
+            for path in list(folder.iterdir()):
+                name = f'{below}/{path.name}'.lstrip('/')
+                if name not in own and not path.name.startswith('.') and not path.is_symlink():
+                    os.replace(path, self.draft / name)
 
 
 def _compare(path: Path, digest: str) -> str | None:
     try:
+        mode = path.lstat().st_mode
+        if not stat.S_ISREG(mode):
+            return 'is a link' if stat.S_ISLNK(mode) else 'is no file'
         content = path.read_bytes()
     except FileNotFoundError:
         return 'is missing'
     except OSError as error:
         return f'cannot be read ({error.strerror})'
     return None if hashlib.sha256(content).hexdigest() == digest else 'was changed or truncated'
+
+
+def _cannot_write(folder: Path, error: OSError) -> UserError:
+    return UserError(
+        f'{folder} cannot be written ({error.strerror or error}): make its folder writable, or '
+        'name another cache_dir.'
+    )

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .accept import AcceptanceTest
-from .labelled_images import LabelledImages
+from .labelled_images import LabelledImage, LabelledImages
 from .layout import ImageLayout, Operation, painting_seed
 from .synthesiser import PaintingTask, Synthesiser, seam_width
 
@@ -64,6 +64,24 @@ class SyntheticImage:
     pixels: np.ndarray
     boxes: tuple[SyntheticBox, ...]
     outcomes: tuple[Outcome, ...]
+
+
+def labelled_boxes(image: LabelledImage) -> list[SyntheticBox]:
+    """Returns what a synthetic image shows before anything is painted into it."""
+    columns = image.boxes.tolist(), image.labels.tolist(), image.ignored.tolist()
+    return [
+        SyntheticBox(tuple(box), label, ignored)
+        for box, label, ignored in zip(*columns, strict=True)
+    ]
+
+
+def put_box(boxes: list[SyntheticBox], operation: Operation) -> None:
+    """Adds what an operation has painted, in place of what it replaces."""
+    box = SyntheticBox(operation.box, operation.label, painted=operation.kind, size=operation.size)
+    if operation.replaces is None:
+        boxes.append(box)
+    else:
+        boxes[operation.replaces] = box
 
 
 class Painter:
@@ -154,16 +172,7 @@ class _Canvas:
 
     @classmethod
     def begin(cls, layout: ImageLayout, images: LabelledImages) -> _Canvas:
-        labelled = images[layout.source]
-        boxes = [
-            SyntheticBox(tuple(box), label, ignored)
-            for box, label, ignored in zip(
-                labelled.boxes.tolist(),
-                labelled.labels.tolist(),
-                labelled.ignored.tolist(),
-                strict=True,
-            )
-        ]
+        boxes = labelled_boxes(images[layout.source])
         return cls(layout, images.pixels(layout.source), boxes)
 
     @property
@@ -176,21 +185,12 @@ class _Canvas:
         operation = self.operation
         if accepted:
             self.pixels = pixels
-            self._put(operation)
+            put_box(self.boxes, operation)
         else:
             self.rejected += 1
         if accepted or self.rejected >= max_attempts:
             self.outcomes.append(Outcome(operation.label, self.rejected, not accepted))
             self.rejected = 0
-
-    def _put(self, operation: Operation) -> None:
-        box = SyntheticBox(
-            operation.box, operation.label, painted=operation.kind, size=operation.size
-        )
-        if operation.replaces is None:
-            self.boxes.append(box)
-        else:
-            self.boxes[operation.replaces] = box
 
     def finish(self) -> SyntheticImage:
         return SyntheticImage(

@@ -36,7 +36,7 @@ class SynthesisReport:
         annotation_file: Its COCO file.
         image_folder: Its images.
         images: How many.
-        outcomes: Class name to its counts, see :func:`mmdsym.diffusion.cache.count_outcomes`.
+        outcomes: Class name to its counts, see :func:`.cache_manifest.count_outcomes`.
         painted_now: Regions that were painted now, not found.
         seconds: How long that took.
     """
@@ -130,6 +130,7 @@ class Synthesis:
         """
         cache = SynthesisCache(cache_dir, self.key, self.count)
         with locked(cache.lock_file), isolated_randomness():
+            cache.clear_up()
             faults = cache.faults()
             if faults == {}:
                 print_log(
@@ -138,16 +139,15 @@ class Synthesis:
                 return self._report(cache)
             if faults:
                 _tell_faults(cache, faults)
-                cache.remove([name for name in faults if name != 'manifest.json'])
             return self._make(cache)
 
     def _make(self, cache: SynthesisCache) -> SynthesisReport:
-        records = cache.intact_images()
-        _tell_beginning(cache, len(records))
         if isinstance(self.synthesiser, ChecksImages):
             self.synthesiser.check_images(self.labelled)
         begin = time.monotonic()
         layouts = LayoutPlanner(self.labelled, self.layout, self.seed).plan_all(self.count)
+        records = cache.intact_images(layouts, self.labelled)
+        _tell_beginning(cache, len(records))
         missing = [layout for layout in layouts if layout.index not in records]
         regions = sum(len(layout.operations) for layout in missing)
         # A log file need not see each step.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,8 @@ from torch import Tensor
 
 from mmdsym.errors import UserError
 
+from .cache_annotations import read_annotations
+from .cache_manifest import read_manifest
 from .copy_paste import CopyPasteSynthesiser
 from .crop_classifier import CropClassifier
 from .crop_features import CropFeatures
@@ -32,15 +33,9 @@ def read_painted_crops(folder: str | Path) -> CropSet:
         UserError: There is no finished cache.
     """
     folder = Path(folder)
-    try:
-        content = json.loads((folder / 'annotations.json').read_text(encoding='utf-8'))
-        painted = [box for box in content['annotations'] if box['painted'] is not None]
-        classes = [category['name'] for category in content['categories']]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(
-            f'{folder} is no finished cache of synthetic images: make one with '
-            'tools/synthesize.py, and name the folder that holds its manifest.json.'
-        ) from None
+    content = _annotations_of(folder)
+    painted = [box for box in content['annotations'] if box['painted'] is not None]
+    classes = [category['name'] for category in content['categories']]
     by_image = {image['id']: [] for image in content['images']}
     for box in painted:
         by_image[box['image_id']].append(box)
@@ -50,6 +45,16 @@ def read_painted_crops(folder: str | Path) -> CropSet:
     ]
     crops = collect_crops(LabelledImages(images, classes))
     return only_defects(crops)
+
+
+def _annotations_of(folder: Path) -> dict:
+    try:
+        return read_annotations(folder)
+    except (OSError, ValueError):
+        raise UserError(
+            f'{folder} is no finished cache of synthetic images: make one with '
+            'tools/synthesize.py, and name the folder that holds its manifest.json.'
+        ) from None
 
 
 def _painted_image(path: Path, image: Mapping, painted: list[Mapping]) -> LabelledImage:
@@ -72,7 +77,7 @@ def only_defects(crops: CropSet) -> CropSet:
 
 def count_held_out_sources(folder: str | Path, held_out: LabelledImages) -> int:
     """Returns how many synthetic images of a cache were made from images that are held out."""
-    content = json.loads((Path(folder) / 'annotations.json').read_text(encoding='utf-8'))
+    content = _annotations_of(Path(folder))
     names = {Path(image.path).name for image in held_out}
     return sum(image.get('source') in names for image in content['images'])
 
@@ -85,10 +90,10 @@ def paint_rival(folder: str | Path) -> CropSet:
     """
     path = Path(folder) / 'manifest.json'
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = read_manifest(path)
         parts, origin = manifest['parts'], manifest['labelled']
         source = dict(ann_file=origin['ann_file'], data_prefix=dict(img=origin['images']))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError):
         raise UserError(
             f'{path} is missing or damaged: run tools/synthesize.py, which rebuilds the cache.'
         ) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from mmdsym.errors import UserError
 from mmdsym.visualization.sheet import CLASS_COLOURS, GREEN, Box, compose_sheet, draw_panel
 
+from .cache_annotations import read_annotations
 from .class_boxes import measure_class
 from .labelled_images import LabelledImages
 from .layout_config import parse_layout
@@ -171,16 +171,16 @@ def _synthetic_examples(folder: Path) -> dict[tuple[int, str], list[_Example]]:
 def _painted(folder: Path) -> Iterator[tuple[str, dict]]:
     """Yields the image name and annotation of each painted box."""
     try:
-        content = json.loads((folder / 'annotations.json').read_bytes())
-        names = {image['id']: image['file_name'] for image in content['images']}
-        for annotation in content['annotations']:
-            if annotation['painted']:
-                yield names[annotation['image_id']], annotation
-    except (OSError, ValueError, KeyError, TypeError):
+        content = read_annotations(folder)
+    except (OSError, ValueError):
         raise UserError(
             f'{folder / "annotations.json"} is damaged: run tools/synthesize.py, which rebuilds '
             'the cache.'
         ) from None
+    names = {image['id']: image['file_name'] for image in content['images']}
+    for annotation in content['annotations']:
+        if annotation['painted']:
+            yield names[annotation['image_id']], annotation
 
 
 def _panel(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from inspect import signature
-from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
@@ -57,7 +56,7 @@ def state_of(cache: SynthesisCache) -> str:
         return 'there'
     if faults:
         return 'damaged'
-    done = len(list(Path(cache.folder).glob('images/*.png')))
+    done = cache.images_begun()
     return f'unfinished ({done} of {cache.count})' if done else 'missing'
 
 

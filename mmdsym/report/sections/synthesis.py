@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmdsym.config import walk
-from mmdsym.diffusion.cache import read_manifests
+from mmdsym.diffusion.cache_manifest import read_manifests
 from mmdsym.diffusion.labelled_images import read_labelled_images
 from mmdsym.diffusion.synthesis_sheet import draw_synthesis_sheet
 from mmdsym.report.material import Material
