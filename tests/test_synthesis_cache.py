@@ -336,7 +336,20 @@ def test_what_is_always_rejected_is_left_out_or_left_alone(labelled, tmp_path, l
         assert counts['given_up'] == counts['regions']
         assert counts['rejected'] == counts['attempts'] == 2 * counts['regions']
     assert report.rejected_share == 1
-    assert 'Rejected attempts: 100.0%' in log.messages[-1]
+    assert 'Rejected attempts: 100.0%' in log.messages[-2]
+
+
+@pytest.mark.parametrize(('max_attempts', 'lost'), [(1, True), (9, False)])
+def test_classes_that_lose_many_regions_are_counted(labelled, tmp_path, log, max_attempts, lost):
+    for _ in range(2):
+        picky = synthesis(labelled, accept=Picky(1, 2), max_attempts=max_attempts)
+        report = picky.make_or_find(tmp_path)
+        warnings = [r.getMessage() for r in log.records if r.levelno == logging.WARNING]
+        log.clear()
+        assert len(warnings) == lost, 'also where the cache is found'
+        for name, counts in report.outcomes.items() if lost else ():
+            assert counts['given_up'] > 0.2 * counts['regions']
+            assert f'{name} {counts["given_up"]} of {counts["regions"]}' in warnings[0]
 
 
 def test_rejected_regions_are_painted_anew(labelled, tmp_path):

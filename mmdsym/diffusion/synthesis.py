@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Mapping
@@ -25,6 +26,8 @@ from .painting import Painter
 from .synthesiser import ChecksImages, Synthesiser
 
 _FAULTS_NAMED = 3
+# A class that loses more of its regions is learned from noticeably less than the layout says.
+_LARGEST_GIVEN_UP = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,22 @@ class SynthesisReport:
             for name, counts in self.outcomes.items()
         ]
         return f'Rejected attempts: {self.rejected_share:.1%}; {", ".join(shares)}.'
+
+    def losses(self) -> str | None:
+        """Says in one sentence which classes lost many regions; ``None`` where none did."""
+        lost = [
+            f'{name} {counts["given_up"]} of {counts["regions"]}'
+            for name, counts in self.outcomes.items()
+            if counts['given_up'] > _LARGEST_GIVEN_UP * counts['regions']
+        ]
+        if not lost:
+            return None
+        return (
+            f'Synthetic images: regions were given up, since every attempt was rejected: '
+            f'{", ".join(lost)}; look at what was accepted with tools/browse_synthesis.py, and '
+            'train the model that paints for longer, lower the bar of accept, or raise '
+            'max_attempts.'
+        )
 
 
 class Synthesis:
@@ -136,7 +155,7 @@ class Synthesis:
                 print_log(
                     f'Synthetic images: found {self.count} in {cache.folder}.', logger='current'
                 )
-                return self._report(cache)
+                return _tell_losses(self._report(cache))
             if faults:
                 _tell_faults(cache, faults)
             return self._make(cache)
@@ -162,7 +181,7 @@ class Synthesis:
             f'Synthetic images: {self.count} are in {cache.folder}. {report.rejections()}',
             logger='current',
         )
-        return report
+        return _tell_losses(report)
 
     def _report(
         self, cache: SynthesisCache, painted_now: int = 0, seconds: float = 0.0
@@ -178,6 +197,13 @@ class Synthesis:
         )
 
 
+def _tell_losses(report: SynthesisReport) -> SynthesisReport:
+    losses = report.losses()
+    if losses:
+        print_log(losses, logger='current', level=logging.WARNING)
+    return report
+
+
 def _tell_faults(cache: SynthesisCache, faults: Mapping[str, str]) -> None:
     named = [f'{name} {fault}' for name, fault in list(faults.items())[:_FAULTS_NAMED]]
     rest = len(faults) - len(named)
@@ -186,7 +212,7 @@ def _tell_faults(cache: SynthesisCache, faults: Mapping[str, str]) -> None:
         f'Synthetic images: {cache.folder} is damaged ({"; ".join(named)}{more}), so that this '
         'part is made anew.',
         logger='current',
-        level=30,
+        level=logging.WARNING,
     )
 
 
