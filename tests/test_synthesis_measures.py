@@ -18,7 +18,12 @@ from mmdsym.diffusion.crop_features import CropFeatures
 from mmdsym.diffusion.crop_set import collect_crops
 from mmdsym.diffusion.labelled_images import LabelledImages, read_labelled_images
 from mmdsym.diffusion.layout_config import parse_layout
-from mmdsym.diffusion.measures import class_accuracy, kernel_distance, nearest_distances
+from mmdsym.diffusion.measures import (
+    class_accuracy,
+    kernel_distance,
+    nearest_distances,
+    nearness,
+)
 from mmdsym.diffusion.synthesis import Synthesis
 from mmdsym.diffusion.synthesis_quality import (
     SynthesisQuality,
@@ -158,10 +163,26 @@ def test_copies_lie_at_no_distance_from_training(tiny_data: Path, small_features
     rows = quality.report(synthesis_quality.only_defects(copies))
     assert list(rows) == ['dent', 'spot', 'all classes', 'clean surface']
     for name in ('dent', 'spot', 'all classes'):
-        assert rows[name]['synthetic']['nearest_training'] == pytest.approx(0, abs=1e-5)
-        assert rows[name]['real']['nearest_training'] > 1e-3
+        nearest = rows[name]['synthetic']['nearest_training']
+        assert list(nearest.values()) == pytest.approx([0] * 4, abs=1e-5)
+        assert rows[name]['real']['nearest_training']['percentile_1'] > 1e-3
         assert rows[name]['synthetic']['accuracy'] == 1
         assert rows[name]['real']['crops'] == (4 if name == 'all classes' else 2)
+
+
+def test_a_few_copies_among_many_are_seen():
+    generator = torch.Generator().manual_seed(0)
+    training = torch.randn(50, 32, generator=generator)
+    others = torch.randn(200, 32, generator=generator)
+    without, with_copies = others.clone(), others.clone()
+    with_copies[:4] = training[:4]
+    one, other = nearness(without, training), nearness(with_copies, training)
+    assert other.percentile_1 < 0.01 < 0.2 < one.percentile_1
+    assert one.percentile_1 < one.percentile_10 < one.median
+    # Neither the mean nor the median gives them away.
+    assert other.mean == pytest.approx(one.mean, rel=0.05)
+    assert other.median == pytest.approx(one.median, rel=0.05)
+    assert nearness(others[:0], training) is None and nearness(others, training[:0]) is None
 
 
 def run_tool(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
@@ -186,6 +207,11 @@ def test_the_tool_writes_json_and_prints_a_table(
     assert np.isfinite(pooled['synthetic']['kernel_distance']['mean'])
     printed = capsys.readouterr().out
     assert '| dent | copy-paste |' in printed
+    assert '| nearest x1000: 1 %, 10 %, 50 %, mean |' in printed
+    row = next(line for line in printed.splitlines() if line.startswith('| all classes | synth'))
+    shown = [float(number) for number in row.split('|')[-2].split(',')]
+    nearest = pooled['synthetic']['nearest_training']
+    assert shown == pytest.approx([1000 * value for value in nearest.values()], abs=0.06)
     assert ('held out here' in printed) == (results['synthetic_images_made_from_held_out_ones'] > 0)
     content = out.read_bytes()
     with pytest.raises(SystemExit) as stopped:

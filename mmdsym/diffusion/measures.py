@@ -92,6 +92,32 @@ def nearest_distances(queries: Tensor, training: Tensor) -> np.ndarray:
     return (1 - (queries @ training.T).amax(dim=1)).clamp(0, 2).numpy()
 
 
+@dataclass(frozen=True)
+class Nearness:
+    """Distances to the nearest training crop: a few copies show in the lowest percentile alone.
+
+    Attributes:
+        percentile_1: Where the nearest hundredth ends.
+        percentile_10: Where the nearest tenth ends.
+        median: Of all.
+        mean: Of all.
+    """
+
+    percentile_1: float
+    percentile_10: float
+    median: float
+    mean: float
+
+
+def nearness(queries: Tensor, training: Tensor) -> Nearness | None:
+    """Sums up :func:`nearest_distances`; ``None`` without crops on either side."""
+    if not len(queries) or not len(training):
+        return None
+    distances = nearest_distances(queries, training)
+    percentiles = np.percentile(distances, (1, 10, 50)).tolist()
+    return Nearness(*percentiles, mean=float(distances.mean()))
+
+
 def class_accuracy(probabilities: np.ndarray, label: int) -> float | None:
     """Returns the share of crops of one class that are recognised.
 

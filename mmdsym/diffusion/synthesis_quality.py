@@ -20,7 +20,7 @@ from .crop_features import CropFeatures
 from .crop_set import CropSet, collect_crops
 from .labelled_images import LabelledImage, LabelledImages, read_labelled_images
 from .layout_config import parse_layout
-from .measures import class_accuracy, kernel_distance, nearest_distances
+from .measures import class_accuracy, kernel_distance, nearness
 from .synthesis import Synthesis
 
 ALL_CLASSES = 'all classes'
@@ -192,8 +192,8 @@ class SynthesisQuality:
             Class name to ``real``, ``synthetic`` and ``copy_paste``, each with ``crops``,
             ``accuracy`` (of all classes: their mean), ``kernel_distance`` to the real held-out
             crops (of ``real``: from the training crops to these, the floor) and
-            ``nearest_training``, the median distance to the nearest training crop of the class.
-            What cannot be measured is ``None``.
+            ``nearest_training``, the percentiles and the mean of the distances to the nearest
+            training crop of the class. What cannot be measured is ``None``.
         """
         sources = {'synthetic': self._judge(synthetic)}
         if rival is not None:
@@ -234,12 +234,10 @@ def _of(crops: CropSet) -> tuple:
 
 def _measure(judged: _Judged, training: Tensor, sample: Tensor, reference: Tensor) -> dict:
     distance = kernel_distance(sample, reference)
-    nearest = None
-    if len(judged.labels) and len(training):
-        nearest = float(np.median(nearest_distances(judged.features, training)))
+    nearest = nearness(judged.features, training)
     return dict(
         crops=len(judged.labels),
         accuracy=judged.accuracy,
         kernel_distance=None if distance is None else asdict(distance),
-        nearest_training=nearest,
+        nearest_training=None if nearest is None else asdict(nearest),
     )
