@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,11 +103,17 @@ def test_a_file_at_fault_is_told_in_a_sentence(sound, tmp_path, monkeypatch, cap
     for word, path in {**sound, 'BAD': bad, 'OUT': tmp_path / 'out'}.items():
         words = [own.replace(word, str(path)) if own.startswith(word) else own for own in words]
     script = str(REPOSITORY / f'tools/{tool}.py')
-    monkeypatch.setattr(sys, 'argv', [script, *words])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(script, run_name='__main__')
-    told = capsys.readouterr().err.strip().splitlines()
-    assert stop.value.code == 2 and told[-1].startswith('error: '), told
+    if tool == 'infer_onnx':
+        # Apart: a process that has loaded ONNX Runtime has crashed in a later training.
+        command = [sys.executable, script, *words]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        code, told = run.returncode, run.stderr.strip().splitlines()
+    else:
+        monkeypatch.setattr(sys, 'argv', [script, *words])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(script, run_name='__main__')
+        code, told = stop.value.code, capsys.readouterr().err.strip().splitlines()
+    assert code == 2 and told[-1].startswith('error: '), told
     assert 'Traceback' not in ''.join(told) and len(told[-1]) < 600
     left = [path for path in sorted(tmp_path.rglob('*')) if path not in before]
     assert not [path for path in left if path != tmp_path / 'out']
