@@ -16,6 +16,7 @@ import benchmark
 
 from mmdsym.benchmark.execution import RunFailed, execute, training_command
 from mmdsym.benchmark.grid import Preset, labels_seen, same_method
+from mmdsym.benchmark.hardware import commit
 from mmdsym.benchmark.report import write_results
 from mmdsym.benchmark.run_folder import RunFolder
 from mmdsym.benchmark.schedule import in_words, places, run_all, time_left
@@ -218,6 +219,9 @@ def test_runs_go_side_by_side_each_in_its_place(folders):
     assert set(used[:2]) == {'0', '3'} and len(used) == 3
     assert places(None, 1) == [{}]
     assert len(places(None, 2)) == 2 and int(places(None, 2)[0]['OMP_NUM_THREADS']) >= 1
+    shared = places(['0', '3'], 2)
+    assert [place['CUDA_VISIBLE_DEVICES'] for place in shared] == ['0', '3', '0', '3']
+    assert all(int(place['OMP_NUM_THREADS']) >= 1 for place in shared)
 
 
 def test_time_left_comes_from_finished_runs(folders):
@@ -252,11 +256,26 @@ def test_tables_give_mean_and_spread():
     assert Spread.of([0.5]).in_per_cent() == '50.0'
 
 
+def test_labelled_images_may_stay_the_same_for_all_seeds(tmp_path):
+    preset = preset_file(tmp_path, labels_seed=0, methods=dict(one=dict(config='one.py')))
+    runs = Preset(preset).runs('data/', fractions=[0.4], seeds=[0, 1])
+    assert [(run.name, run.split) for run in runs] == [
+        ('one_40pct_seed0', '40pct_seed0'),
+        ('one_40pct_seed1', '40pct_seed0'),
+    ]
+    assert [run.overrides['randomness.seed'] for run in runs] == [0, 1]
+
+
+def test_a_copy_without_history_is_told_its_commit(monkeypatch, tmp_path):
+    monkeypatch.setenv('MMDSYM_COMMIT', 'abc')
+    assert commit() != 'abc'
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert commit() == 'abc'
+
+
 def test_wrong_calls_are_named(tmp_path, tiny_data):
     with pytest.raises(UserError, match='there is no preset'):
         benchmark.find_preset('nothing')
-    with pytest.raises(UserError, match='exclude each other'):
-        benchmark.parse_arguments(['neu-cpu', '--devices', '0', '--parallel', '2'])
     with pytest.raises(UserError, match='runs nothing'):
         benchmark.parse_arguments(['neu-cpu', '--parallel', '0'])
     with pytest.raises(UserError, match="no method 'dsim'"):

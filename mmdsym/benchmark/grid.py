@@ -118,6 +118,7 @@ class Preset:
     optionally ``fractions``, ``seeds`` and ``options``; ``fractions`` and ``seeds`` where a method
     sets none; ``options`` for all; and optionally ``demo``, arguments of the generator of demo
     data, or ``prepare``, the command that prepares the data, to be shown where they are missing.
+    ``labels_seed`` makes all runs learn from the labelled images of that seed, whatever their own.
 
     Args:
         path: The file.
@@ -168,6 +169,7 @@ class Preset:
             if not 0 < fraction <= 1:
                 raise UserError(f'the label fraction {fraction:g} is outside (0, 1].')
         shared = {'data_root': data_root, **self._content.get('options', {})}
+        labels_seed = self._content.get('labels_seed')
         planned = []
         for name in methods or known:
             method = self._content.methods[name]
@@ -178,7 +180,9 @@ class Preset:
                         PlannedRun(
                             method=name,
                             config=(self.path.parent / method.config).resolve(),
-                            split=split_name(fraction, seed),
+                            split=split_name(
+                                fraction, seed if labels_seed is None else labels_seed
+                            ),
                             fraction=_PAPER_FRACTION if fraction is None else fraction,
                             seed=seed,
                             options={**shared, **method.get('options', {}), **(options or {})},

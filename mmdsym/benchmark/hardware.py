@@ -29,8 +29,15 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str:
-    """Returns the repository's present commit, marked where files differ from it."""
+    """Returns the repository's present commit, marked where files differ from it.
+
+    A copy without the history may be told by the environment variable ``MMDSYM_COMMIT``.
+    """
+    told = os.environ.get('MMDSYM_COMMIT', 'unknown')
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=10']
     folder = Path(__file__).parent
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    return done.stdout.strip() or 'unknown'
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    except FileNotFoundError:
+        return told
+    return done.stdout.strip() or told

@@ -18,16 +18,21 @@ def places(devices: Sequence[str] | None, parallel: int) -> list[Environment]:
     """Returns the environment of each run that may be in progress at a time.
 
     Args:
-        devices: GPUs, one run each; ``None`` for the CPU.
-        parallel: Runs side by side on the CPU; they share its threads.
+        devices: GPUs; ``None`` for the CPU.
+        parallel: Runs side by side on each GPU, or on the CPU; they share its threads.
     """
-    if devices:
-        return [{'CUDA_VISIBLE_DEVICES': device} for device in devices]
-    if parallel == 1:
+    side_by_side = parallel * len(devices or [None])
+    if devices is None and parallel == 1:
         # Whatever the user has set stands.
         return [{}]
-    threads = max(1, (os.cpu_count() or 1) // parallel)
-    return [{'OMP_NUM_THREADS': str(threads)}] * parallel
+    threads = max(1, (os.cpu_count() or 1) // side_by_side)
+    shared = {'OMP_NUM_THREADS': str(threads)} if parallel > 1 else {}
+    # Round by round, so that few runs spread over all GPUs.
+    return [
+        {**shared, **({} if device is None else {'CUDA_VISIBLE_DEVICES': device})}
+        for _ in range(parallel)
+        for device in devices or [None]
+    ]
 
 
 def run_all(

