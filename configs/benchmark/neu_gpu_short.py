@@ -44,6 +44,8 @@ seeds = [0]
 methods = dict(
     _delete_=True,
     dsym=dict(config='atss_lite2/dsym_given_images.py', options=given),
+    dsym_without_clip=dict(config='atss_lite2/dsym_given_images_without_clip.py', options=given),
+    dsym_without_diffusion=dict(config='atss_lite2/dsym_without_diffusion.py', options=given),
     soft_teacher_dense=dict(config='atss_lite2/soft_teacher_dense.py', options=one_stage),
     supervised=dict(config='atss_lite2/supervised.py', fractions=[0.4, 1.0], options=one_stage),
 )
