@@ -1,4 +1,4 @@
-"""DSYM on NEU-DET with 40 % of the labels: ATSS on efficientnet_lite2 at 448 px, on one GPU."""
+"""DSYM on NEU-DET with 40 % of the labels: ATSS on efficientnet_lite2 at 384 px, on one GPU."""
 
 _base_ = [
     '_base_/runtime.py',
@@ -8,6 +8,6 @@ _base_ = [
 
 data_root = 'data/neu_det/'
 split = '40pct_seed0'
-image_size = (448, 448)
+image_size = (384, 384)
 
 model = dict(_delete_=True, type='mmdsym.DSYMDetector', detector=_base_.model)

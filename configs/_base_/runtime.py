@@ -21,7 +21,8 @@ visualizer = dict(
     vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
 )
 env_cfg = dict(
-    cudnn_benchmark=True,
+    # The number of images with pseudo-labels varies: trying all algorithms for each takes minutes.
+    cudnn_benchmark=False,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )

@@ -1,6 +1,6 @@
 """NEU-DET in the ten minutes of one large GPU: all runs side by side, 40 % of the labels.
 
-ATSS on efficientnet_lite2 at 448 px, equal labelled iterations for all. The synthetic images and
+ATSS on efficientnet_lite2 at 384 px, equal labelled iterations for all. The synthetic images and
 the CLIP model of the split are given (see ``atss_lite2/dsym_given_images.py``), so that none of
 the time goes into them.
 """

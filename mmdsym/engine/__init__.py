@@ -9,6 +9,7 @@ from .hooks import (
     TeacherUpdateHook,
     ThresholdCalibrationHook,
 )
+from .optimizer_groups import GroupedOptimWrapperConstructor
 from .runner import DSYMRunner
 from .train_loop import StagedTrainLoop
 from .val_loop import TeacherStudentValLoop
@@ -17,6 +18,7 @@ __all__ = [
     'ChannelsLastHook',
     'DSYMRunner',
     'FiniteStepHook',
+    'GroupedOptimWrapperConstructor',
     'PseudoLabelMonitorHook',
     'StageHook',
     'StagedTrainLoop',

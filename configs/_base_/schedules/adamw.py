@@ -2,6 +2,7 @@
 
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='mmdsym.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10, norm_type=2),
     paramwise_cfg=dict(

@@ -16,7 +16,7 @@ _base_ = [
 
 data_root = 'data/neu_det/'
 split = '40pct_seed0'
-image_size = (448, 448)
+image_size = (384, 384)
 
 detector = _base_.model
 settings = _base_.soft_teacher_settings

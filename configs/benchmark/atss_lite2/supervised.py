@@ -9,7 +9,7 @@ _base_ = [
 
 data_root = 'data/neu_det/'
 split = '40pct_seed0'
-image_size = (448, 448)
+image_size = (384, 384)
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 val_cfg = dict(type='ValLoop')
