@@ -24,7 +24,7 @@ stages = {
     'param_scheduler.0.end': warm_up,
     'param_scheduler.1.begin': warm_up,
     # The benchmark tests both networks itself.
-    'after_training': dict(_delete_=True),
+    'after_training': None,
     **loader,
 }
 one_stage = {
