@@ -81,12 +81,17 @@ def memory_in_own_process(name: str) -> float:
 
 
 def as_table(variants: dict[str, dict]) -> str:
-    """Returns a Markdown table: seconds, ratios by processor time, memory."""
+    """Returns a Markdown table: seconds, ratios, memory.
+
+    The ratios are those of processor time, which other programs disturb least; on a GPU, whose time
+    that does not hold, of the time on the clock.
+    """
+    by = 'wall' if torch.cuda.is_available() else 'processor'
     references = list(next(iter(variants.values()))['ratio_to'])
     columns = ['variant', 's', 'processor s', *(f'x {name}' for name in references), 'MiB', 'kept']
     rows = [columns, ['---'] * len(columns)]
     for name, found in variants.items():
-        ratios = [f'{found["ratio_to"][other]["processor"]:.2f}' for other in references]
+        ratios = [f'{found["ratio_to"][other][by]:.2f}' for other in references]
         seconds = found['median_seconds']
         rows.append(
             [
