@@ -291,9 +291,10 @@ class CLIPScorer(nn.Module):
         if self.prototypes is None:
             return self.score_features(features, labels).agreement
         if self._known is None:
-            self._known = self._look_of(self.prototypes.keys)
+            self._known = self._look_of(self.prototypes.keys.to(self.device))
         look = self._look_of(features)
-        return nearest_likeness(look, labels, self._known, self.prototypes.labels)
+        known_labels = self.prototypes.labels.to(self.device)
+        return nearest_likeness(look, labels, self._known.to(self.device), known_labels)
 
     def _look_of(self, features: Tensor) -> Tensor:
         return self.encoder.trunk_of(features) if 'trunk' in self.encoder.parts else features
