@@ -265,7 +265,7 @@ def test_a_folded_network_computes_the_same_however_it_is_folded(activation, fau
             expected = network(shown)
         torch.testing.assert_close(folded(shown), expected, rtol=1e-4, atol=1e-5)
     fuses = fault is None and activation is torch.nn.ReLU6
-    graph = str(folded._by_device[inputs.device].graph)
+    graph = str(folded._traced_network.graph)
     assert ('hardtanh_' in graph) == (activation is torch.nn.ReLU6 and not fuses)
     assert graph.count('mkldnn::_convolution_pointwise') == (2 if fuses else 0)
 

@@ -128,7 +128,10 @@ class CropEncoder(nn.Module):
         """Computes the unit vectors of crops, (M, 3, size, size) in 0..255, by part."""
         if not len(crops):
             return {name: crops.new_zeros(0, width) for name, width in self.part_widths().items()}
-        inputs = ((crops - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        inputs = (crops - self.mean) / self.std
+        if inputs.device.type == 'cpu':
+            # GPUs have no fast depthwise convolution for this layout in single precision.
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
         if 'trunk' not in self.parts:
             return {'embedding': _unit(self.network.encode_image(inputs))}
         trunk = self._trunk(inputs)
@@ -136,7 +139,9 @@ class CropEncoder(nn.Module):
         return {'embedding': _unit(embedding), 'trunk': _unit(trunk)}
 
     def _trunk(self, inputs: Tensor) -> Tensor:
-        return self.network.visual.trunk(inputs) if self._folded is None else self._folded(inputs)
+        if self._folded is None or inputs.device.type != 'cpu':
+            return self.network.visual.trunk(inputs)
+        return self._folded(inputs)
 
     def embedding_of(self, features: Tensor) -> Tensor:
         """Returns CLIP's own part of features, (N, views, width), unit vectors again."""

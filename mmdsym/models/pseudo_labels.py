@@ -155,10 +155,11 @@ def project(
         inverse: Go from the view to the original image instead.
         min_size: Boxes narrower or lower than this many pixels afterwards are left out.
     """
-    matrix = torch.eye(3) if homography is None else torch.as_tensor(homography)
-    matrix = matrix.to(instances.bboxes)
+    matrix = np.eye(3) if homography is None else np.asarray(homography, dtype=np.float64)
     if inverse:
-        matrix = torch.linalg.inv(matrix)
+        # Before it travels to a GPU, which would be waited for.
+        matrix = np.linalg.inv(matrix)
+    matrix = torch.from_numpy(matrix).to(instances.bboxes)
     # Slicing makes a new container, so that the caller's boxes stay where they are.
     moved = instances[:]
     moved.bboxes = bbox_project(instances.bboxes, matrix, shape)

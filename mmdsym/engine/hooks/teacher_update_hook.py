@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from mmengine.dist import all_reduce_params, get_world_size
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from mmdsym.registry import HOOKS
 
@@ -71,12 +73,16 @@ def move_towards(teacher: nn.Module, student: nn.Module, share: float) -> None:
         student: Of the same architecture.
         share: In [0, 1].
     """
-    own = teacher.state_dict()
     floats, targets = [], []
-    for name, value in student.state_dict().items():
-        if own[name].is_floating_point():
-            floats.append(own[name])
+    for own, value in zip(_numbers(teacher), _numbers(student), strict=True):
+        if own.is_floating_point():
+            floats.append(own)
             targets.append(value)
         else:
-            own[name].copy_(value)
+            own.copy_(value)
     torch._foreach_lerp_(floats, targets, share)
+
+
+def _numbers(network: nn.Module) -> Iterator[Tensor]:
+    yield from network.parameters()
+    yield from network.buffers()
