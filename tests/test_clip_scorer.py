@@ -289,3 +289,16 @@ def test_likeness_is_agreement_until_crops_are_known(image, parts):
     likeness = scorer.likeness(features, labels)
     torch.testing.assert_close(likeness[:2], torch.ones(2))
     assert -1 <= likeness[2] < 0.9999
+
+
+@pytest.mark.parametrize('parts', [('embedding',), ('embedding', 'trunk')])
+def test_labelled_crops_are_compared_where_the_scorer_computes(image, parts):
+    scorer = build(features=parts)
+    boxes = torch.tensor([[2.0, 3, 30, 40], [20, 8, 60, 46]])
+    labels = torch.tensor([0, 1])
+    (features,) = scorer.embed([image], [boxes])
+    scorer.fit(LabelledFeatures(features, labels), None)
+    # Known crops come from the CPU; torch refuses to mix them with those of another device, for
+    # which its device without storage stands here.
+    scorer.to('meta')
+    assert scorer.likeness(features, labels).device.type == 'meta'
