@@ -1,5 +1,6 @@
 """The benchmark: its grid, what it resumes, what it refuses, and the numbers of its tables."""
 
+import argparse
 import json
 import re
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from mmengine.config import DictAction
 from PIL import Image
 
 sys.path.insert(0, str(REPOSITORY / 'tools'))
@@ -105,6 +107,27 @@ def test_ablations_switch_off_what_they_say():
     assert list(stages) == ['joint'] and stages.joint.begin == 0 and stages.joint.images.unlabelled
     for hook in runs['dsym_without_clip'].settings.custom_hooks:
         assert hook.type != 'mmdsym.CLIPPseudoLabelFilterHook' or hook.mode == 'off'
+
+
+@pytest.mark.parametrize('preset', ['cpu_smoke', 'neu_cpu', 'neu_gpu', 'neu_gpu_short', 'custom'])
+def test_settings_of_a_run_survive_the_command_line(preset, tmp_path):
+    for run in Preset(PRESETS / f'{preset}.py').runs('data/x/'):
+        command = training_command(RunFolder(run, tmp_path), resume=False)
+        parser = argparse.ArgumentParser()
+        parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+        told = parser.parse_args(command[command.index('--cfg-options') :]).cfg_options
+        assert told == dict(run.overrides)
+
+
+def test_the_short_grid_holds_the_stages_of_the_long_one_in_proportion():
+    runs = {run.method: run for run in Preset(PRESETS / 'neu_gpu_short.py').runs('data/x/')}
+    long = {run.method: run for run in Preset(PRESETS / 'neu_gpu.py').runs('data/x/')}
+    assert len({run.iterations for run in runs.values()}) == 1
+    mine, theirs = (grid['dsym'].settings.train_cfg.stages for grid in (runs, long))
+    scale = long['dsym'].iterations / runs['dsym'].iterations
+    for name, stage in mine.items():
+        assert stage.end * scale == pytest.approx(theirs[name].end, rel=0.01)
+        assert stage.images == theirs[name].images
 
 
 @pytest.mark.parametrize('preset', ['neu_cpu', 'neu_gpu'])
