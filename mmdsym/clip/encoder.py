@@ -13,6 +13,7 @@ from mmdsym.clip.model_building import ClipModel, has_trunk
 from mmdsym.clip.views import CropView, visible_boxes
 from mmdsym.crops import crop_windows
 from mmdsym.errors import UserError
+from mmdsym.models.same_padding import pad_kernels
 
 PARTS = ('embedding', 'trunk')
 
@@ -61,6 +62,7 @@ class CropEncoder(nn.Module):
     def fold(self) -> None:
         """Makes a timm image tower faster, once its weights stay as they are."""
         if has_trunk(self.network):
+            pad_kernels(self.network.visual.trunk)
             self._folded = Folded(self.network.visual.trunk)
 
     def forward(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:

@@ -1,0 +1,45 @@
+"""TensorFlow's 'same' padding without copies of feature maps."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+
+
+class WeightPaddedConv2d(Conv2dSame):
+    """A convolution of stride 2 that pads its kernel where timm pads the image.
+
+    On even sides TensorFlow adds one row and column more at the end than at the beginning, which
+    torch's convolutions cannot. timm therefore copies the feature map into a larger one, the
+    largest maps of the network among them. A kernel with a row and a column of zeros before it
+    comes to the same with equal padding on all sides.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes what :class:`timm.layers.Conv2dSame` does, up to rounding."""
+        # While torch traces, sides are no plain numbers.
+        odd = {int(side) % 2 for side in x.shape[-2:]}
+        if len(odd) > 1:
+            return super().forward(x)
+        weight = self.weight if odd == {1} else F.pad(self.weight, (1, 0, 1, 0))
+        padding = (self.kernel_size[0] - 1) // 2
+        return F.conv2d(x, weight, self.bias, self.stride, padding, 1, self.groups)
+
+
+def pad_kernels(network: nn.Module) -> None:
+    """Lets the convolutions of a timm network pad their kernels where that is possible.
+
+    Args:
+        network: Changed in place; the names and values of its tensors stay.
+    """
+    for module in network.modules():
+        if type(module) is Conv2dSame and _can(module):
+            module.__class__ = WeightPaddedConv2d
+
+
+def _can(conv: Conv2dSame) -> bool:
+    height, width = conv.kernel_size
+    # A kernel of one pixel needs no padding.
+    is_odd_square = height == width and height % 2 == 1 and height > 1
+    return is_odd_square and conv.stride == (2, 2) and conv.dilation == (1, 1)
