@@ -38,6 +38,7 @@ from mmdsym.clip import pseudo_label_filter as filter_module
 from mmdsym.clip import scorer as scorer_module
 from mmdsym.clip.box_embedder import BoxEmbedder
 from mmdsym.clip.encoder import CropEncoder
+from mmdsym.clip.filter_building import build_scorer
 from mmdsym.clip.filter_counts import FilterCounts
 from mmdsym.clip.filter_sheet import draw_filter_sheet
 from mmdsym.clip.prototypes import HeldOutQuality
@@ -364,6 +365,18 @@ def test_a_scorer_that_knows_nothing_has_no_say_in_anything(tiny_data, options, 
         samples = [SimpleNamespace(img_path='never read', ori_shape=(SIZE, SIZE))] * 2
         for of_image, scores in zip(found, judge(found, samples), strict=True):
             torch.testing.assert_close(scores, of_image.scores)
+
+
+def test_labelled_crops_are_learnt_where_the_scorer_computes():
+    class Scorer(BrightnessScorer):
+        def to(self, device):
+            self.at = device
+            return self
+
+        def prepare(self):
+            self.prepared_at = self.at
+
+    assert build_scorer(Scorer(), CLASSES, 'cuda').prepared_at == 'cuda'
 
 
 class Ranks:

@@ -79,7 +79,7 @@ def build_filter(
                 f"the CLIP filter knows no evidence '{kind}': use some of "
                 f'{", ".join(BOX_KINDS + CROP_KINDS)}.'
             )
-    built = build_scorer(scorer, classes).to(device)
+    built = build_scorer(scorer, classes, device)
     if hasattr(built, 'judge_by'):
         built.judge_by(labelled['ann_file'], labelled['images_dir'])
     if not is_better_than_chance(built):
@@ -115,8 +115,10 @@ def _build_crop_opinion(
     return CropOpinion(evidence, fused, veto=ForeignVeto(measures, cost), **crops)
 
 
-def build_scorer(scorer: Mapping | nn.Module, classes: Sequence[str]) -> nn.Module:
-    """Builds a scorer, unless it is one, and lets it learn from labelled crops."""
+def build_scorer(
+    scorer: Mapping | nn.Module, classes: Sequence[str], device: torch.device | str = 'cpu'
+) -> nn.Module:
+    """Builds a scorer, unless it is one, and lets it learn from labelled crops on a device."""
     if isinstance(scorer, Mapping):
         settings = dict(scorer)
         if settings.get('classes') is None and settings.get('weights') is None:
@@ -127,6 +129,9 @@ def build_scorer(scorer: Mapping | nn.Module, classes: Sequence[str]) -> nn.Modu
                 f'the CLIP scorer knows the classes {list(scorer.classes)}, the detector '
                 f'{list(classes)}: adapt one to this data, or correct its classes.'
             )
+    # Before it learns: what it keeps of labelled crops stays where it was computed, and each look
+    # would bring it to a GPU anew.
+    scorer = scorer.to(device)
     if hasattr(scorer, 'prepare'):
         scorer.prepare()
     return scorer
