@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,14 +120,17 @@ class DSYMRunner(Runner):
             self._refuse_foreign(Path(filename))
         return super().load_checkpoint(filename, *args, **kwargs)
 
-    def resume(self, filename: str, *args, **kwargs) -> None:
+    def resume(self, filename: str, *args, map_location: str | Callable = 'cpu', **kwargs) -> None:
         """Goes on from a checkpoint.
+
+        What belongs on a GPU gets there from the CPU. Read straight to a GPU, as MMEngine does, the
+        optimizer's counters would stay there, and each step would wait for each of them.
 
         Raises:
             UserError: It is no checkpoint of this run, or lacks what is needed beside weights.
         """
         try:
-            super().resume(filename, *args, **kwargs)
+            super().resume(filename, *args, map_location=map_location, **kwargs)
         except UserError:
             raise
         except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:

@@ -58,3 +58,12 @@ def test_one_that_was_never_finished_is_passed_over(work_dir):
     runner = make_runner(work_dir, 8, resume=True)
     runner.train()
     assert runner.iter == 8
+
+
+def test_the_counters_of_the_optimizer_stay_on_the_cpu(work_dir, monkeypatch):
+    runner = make_runner(work_dir, 6, resume=True)
+    # Stands in for a GPU, to which MMEngine would read the checkpoint.
+    monkeypatch.setattr('mmengine.runner.runner.get_device', lambda: 'meta')
+    runner.train()
+    steps = [state['step'] for state in runner.optim_wrapper.optimizer.state.values()]
+    assert steps and all(step.device.type == 'cpu' and step == 6 for step in steps)
