@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
@@ -13,14 +14,16 @@ class WeightPaddedConv2d(Conv2dSame):
     On even sides TensorFlow adds one row and column more at the end than at the beginning, which
     torch's convolutions cannot. timm therefore copies the feature map into a larger one, the
     largest maps of the network among them. A kernel with a row and a column of zeros before it
-    comes to the same with equal padding on all sides.
+    comes to the same with equal padding on all sides. On a CPU alone: for GPUs cuDNN has fast
+    kernels of odd sizes.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes what :class:`timm.layers.Conv2dSame` does, up to rounding."""
         # While torch traces, sides are no plain numbers.
         odd = {int(side) % 2 for side in x.shape[-2:]}
-        if len(odd) > 1:
+        # An exported network may get images of any size.
+        if len(odd) > 1 or x.device.type != 'cpu' or torch.onnx.is_in_onnx_export():
             return super().forward(x)
         weight = self.weight if odd == {1} else F.pad(self.weight, (1, 0, 1, 0))
         padding = (self.kernel_size[0] - 1) // 2
