@@ -9,11 +9,12 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from test_training import STAGES
-from test_whole_run import InterruptHook  # noqa: F401  (registered as it is imported)
+from test_whole_run import interrupted
 from whole_run_data import write_configs
 
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
+from mmdsym.pipeline import whole_run
 from mmdsym.pipeline.baseline import baseline_config, difference
 from mmdsym.pipeline.whole_run import WholeRun
 
@@ -129,10 +130,8 @@ def small(tiny_config, tmp_path):
         cfg.after_training = dict(report=report)
         run = WholeRun(cfg, with_baseline=True)
         starts.append(run)
-        if interrupt_baseline_after is not None:
-            hook = dict(type='InterruptHook', after=interrupt_baseline_after)
-            run.baseline.cfg.custom_hooks.append(hook)
-        run.execute()
+        with interrupted(whole_run, interrupt_baseline_after, 'baseline'):
+            run.execute()
         return run
 
     yield start

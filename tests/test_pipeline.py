@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,11 +15,14 @@ from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.pipeline import after_training
 from mmdsym.pipeline.after_training import Finishing, parse_after_training
+from mmdsym.pipeline.contents import Contents
+from mmdsym.pipeline.description import describe
 from mmdsym.pipeline.part_making import make_part, state_of
-from mmdsym.pipeline.part_training import faults_of
+from mmdsym.pipeline.part_training import CONFIG_NAME, faults_of, train_part
 from mmdsym.pipeline.parts import declared_parts
 from mmdsym.pipeline.progress import iterations_done, seconds_per_iteration
 from mmdsym.pipeline.run_record import RunRecord
+from mmdsym.pipeline.starts import commits_of, note_start, read_starts
 from mmdsym.pipeline.whole_run import WholeRun
 from mmdsym.pipeline.work_folder import claimed
 
@@ -212,6 +216,71 @@ def test_a_part_that_cannot_be_trained_is_told(leaf, monkeypatch):
 
 
 @pytest.fixture
+def part(leaf):
+    """A part that is about to be trained."""
+    part = declared_parts(complete_config(load(leaf)))[0]
+    part.training_folder.mkdir(parents=True)
+    (part.training_folder / CONFIG_NAME).write_text(part.config.pretty_text)
+    return part
+
+
+def train_by(monkeypatch, part, meanwhile=lambda: None) -> None:
+    """Lets a part be trained by writing what a training leaves."""
+
+    def train():
+        part.folder.mkdir(parents=True)
+        (part.folder / 'mmdsym.json').write_text('{}')
+        torch.save({}, part.training_folder / 'iter_4.pth')
+        meanwhile()
+
+    runner = SimpleNamespace(train=train)
+    monkeypatch.setattr('mmdsym.command_line.build_runner', lambda cfg: runner)
+    train_part(part.training_folder)
+
+
+def test_a_part_says_by_what_it_was_trained(part, monkeypatch):
+    train_by(monkeypatch, part)
+    assert state_of(part).there
+    (start,) = read_starts(part.training_folder)
+    assert start['iteration'] == 0 and torch.__version__.startswith(start['versions']['torch'])
+
+
+def test_data_that_change_while_a_part_is_trained_spoil_no_later_run(leaf, part, monkeypatch):
+    with pytest.raises(UserError, match='changed while the diffusion model was trained'):
+        train_by(monkeypatch, part, lambda: edit(burn_in(leaf), move_box))
+    assert not part.folder.exists() and not list(part.training_folder.glob('*.pth'))
+
+
+def test_data_that_change_before_a_part_is_trained_are_noticed(leaf, part, monkeypatch):
+    edit(burn_in(leaf), move_box)
+    with pytest.raises(UserError, match='changed since the folder .* was named after them'):
+        train_by(monkeypatch, part)
+    assert not part.folder.exists()
+
+
+def test_two_hooks_of_one_type_both_count():
+    def described(*momenta):
+        hooks = [dict(type='EMAHook', momentum=momentum) for momentum in momenta]
+        return describe(Config(dict(custom_hooks=hooks)), Contents())
+
+    assert described(0.1, 0.2) != described(0.3, 0.2)
+    assert described(0.1, 0.2) != described(0.1, 0.3)
+    assert described(0.1)['custom_hooks.EMAHook.momentum'] == 0.1
+
+
+def test_starts_are_kept_and_a_damaged_list_costs_no_training(tmp_path):
+    assert read_starts(tmp_path) == []
+    note_start(tmp_path / 'run', 0)
+    note_start(tmp_path / 'run', 300)
+    starts = read_starts(tmp_path / 'run')
+    assert [start['iteration'] for start in starts] == [0, 300]
+    assert len(commits_of(starts)) == 1 and starts[0]['processes'] == 1
+    (tmp_path / 'run/starts.json').write_text('[{"iteration": 0')
+    note_start(tmp_path / 'run', 600)
+    assert [start['iteration'] for start in read_starts(tmp_path / 'run')] == [600]
+
+
+@pytest.fixture
 def begun(leaf) -> Path:
     """A work folder with a checkpoint and the record of a run."""
     run = WholeRun(load(leaf))
@@ -247,6 +316,14 @@ def test_changed_labels_are_refused(begun):
     edit(burn_in(begun), move_box)
     with pytest.raises(UserError, match=r'labelled\.ann_file'):
         WholeRun(load(begun))
+
+
+def test_labels_that_change_while_parts_are_made_are_noticed(begun):
+    run = WholeRun(load(begun))
+    run.parts = []
+    edit(burn_in(begun), move_box)
+    with pytest.raises(UserError, match=r'changed since the command started .*labelled\.ann_file'):
+        run.execute()
 
 
 def test_checkpoints_of_an_unknown_run_are_refused(begun):

@@ -27,10 +27,10 @@ from mmdsym.report import material as material_module
 from mmdsym.report import write_report
 from mmdsym.report.predictions import ValidationData
 from mmdsym.report.quality import match_boxes, measure_accuracy
-from mmdsym.report.run_log import RunLog, read_run_log
 from mmdsym.report.sections.progress import losses_by_branch
 from mmdsym.report.style import class_colour, class_colour_code, short_name, small_multiples
 from mmdsym.report.text_log import warnings_of
+from mmdsym.run_log import RunLog, read_run_log
 
 ODD_NAMES = ('<script>dent</script> & $x_1$', 'spot "裂" é')
 STAGES = dict(

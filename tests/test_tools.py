@@ -7,6 +7,8 @@ import sys
 import pytest
 from conftest import REPOSITORY
 
+from mmdsym.pipeline.work_folder import claimed
+
 
 def run_tool(tool: str, *arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(
@@ -55,3 +57,14 @@ def test_an_earlier_run_is_not_overwritten(tmp_path):
     assert done.returncode == 2
     assert 'go on with --resume' in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ['last_checkpoint']
+
+
+def test_two_trainings_never_share_a_work_folder(tmp_path, tiny_config):
+    cfg = tiny_config('baselines/supervised_neu_40pct.py', image_size=(64, 64))
+    config = tmp_path / 'config.py'
+    cfg.dump(config)
+    with claimed(tmp_path / 'run'):
+        done = run_tool('train.py', str(config), '--work-dir', str(tmp_path / 'run'))
+    assert done.returncode == 2, done.stderr
+    assert 'another process trains in' in done.stderr and 'Traceback' not in done.stderr
+    assert [path.name for path in (tmp_path / 'run').iterdir()] == ['.lock']

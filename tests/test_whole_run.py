@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS, DefaultScope
+from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from PIL import Image
 from safetensors.torch import load_file
 from test_training import losses
 from whole_run_data import write_configs
 
-from mmdsym.pipeline import part_making
+from mmdsym import command_line
+from mmdsym.command_line import build_runner
+from mmdsym.pipeline import part_making, whole_run
 from mmdsym.pipeline.part_training import INTERRUPTED, train_part
 from mmdsym.pipeline.whole_run import WholeRun
 
 
-@HOOKS.register_module()
 class InterruptHook(Hook):
     """Stands for Ctrl-C in the iteration after ``after`` ones."""
 
@@ -51,25 +55,38 @@ def start(
     run = WholeRun(cfg)
     run.cfg.experiment_name = f'{work_dir.parent.name}_{interrupt_after}_{len(INTERRUPTIONS)}'
     INTERRUPTIONS.append(interrupt_after)
-    if interrupt_after is not None:
-        run.cfg.custom_hooks.append(dict(type='InterruptHook', after=interrupt_after))
-    run.execute()
+    with interrupted(whole_run, interrupt_after):
+        run.execute()
 
 
 INTERRUPTIONS: list[int | None] = []
+
+
+@contextmanager
+def interrupted(module: ModuleType, after: int | None, folder: str = ''):
+    """Interrupts what a module trains, in folders of that name or in any.
+
+    Configs stay as they are, since they are compared.
+    """
+
+    def build(cfg: Config) -> Runner:
+        runner = build_runner(cfg)
+        if after is not None and folder in ('', Path(cfg.work_dir).name):
+            runner.register_hook(InterruptHook(after))
+        return runner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, 'build_runner', build)
+        yield
 
 
 def interrupted_in_process(monkeypatch, after: int | None) -> None:
     """Lets parts train in this process, which saves seconds, and stop after some iterations."""
 
     def run(folder: Path) -> int:
-        if after is not None:
-            path = folder / 'part.py'
-            cfg = Config.fromfile(path)
-            cfg.custom_hooks.append(dict(type='InterruptHook', after=after))
-            path.write_text(cfg.pretty_text)
         try:
-            train_part(folder)
+            with interrupted(command_line, after):
+                train_part(folder)
         except KeyboardInterrupt:
             return INTERRUPTED
         return 0

@@ -24,7 +24,10 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('work_dirs', nargs='+', type=Path, help='folders of finished runs')
     parser.add_argument('--out', type=Path, required=True, help='json to write')
-    parser.add_argument('--commit', help='commit that trained them; by default the present one')
+    parser.add_argument(
+        '--commit',
+        help='commit that trained them; default: what each run wrote down when it started',
+    )
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
 
@@ -56,12 +59,18 @@ def main() -> None:
     args = parse_args()
     if args.out.exists() and not args.force:
         raise UserError(f'{args.out} exists: choose another --out, or --force to replace it.')
-    trained_by = args.commit or commit()
     results = {
         'versions': {'mmdsym': mmdsym.__version__, 'torch': torch.__version__},
         'evaluated_on': hardware(),
-        'runs': [describe_run(work_dir, trained_by) for work_dir in args.work_dirs],
+        'evaluated_by': commit(),
+        'runs': [describe_run(work_dir, args.commit) for work_dir in args.work_dirs],
     }
+    for run in results['runs']:
+        if run['commit'].endswith('-dirty') or run['commit'] == 'unknown':
+            print(
+                f'{run["config"]}: no commit stands for what trained it ({run["commit"]}); name it '
+                'with --commit if you know it.'
+            )
     write_file(args.out, (json.dumps(results, indent=1) + '\n').encode())
     print(as_markdown(results))
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.dist import get_rank
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
 from mmdsym.command_line import add_run_arguments, build_runner, read_config
@@ -72,17 +74,28 @@ def train_alone(cfg: Config, resume: str | None) -> None:
     """Trains a config that needs nothing before and wants nothing after it.
 
     Raises:
-        UserError: The work folder holds another run.
+        UserError: The work folder holds another run, or another process trains in it.
     """
-    if not resume and (Path(cfg.work_dir) / 'last_checkpoint').exists():
+    from mmdsym.engine.processes import start_processes
+    from mmdsym.pipeline.progress import iterations_done
+    from mmdsym.pipeline.starts import note_start
+    from mmdsym.pipeline.work_folder import claimed
+
+    work_dir = Path(cfg.work_dir)
+    if not resume and (work_dir / 'last_checkpoint').exists():
         raise UserError(
-            f'{cfg.work_dir} holds the checkpoints of an earlier run: go on with --resume, name '
+            f'{work_dir} holds the checkpoints of an earlier run: go on with --resume, name '
             'another --work-dir, or remove it.'
         )
     if resume:
         cfg.resume = True
         cfg.load_from = None if resume == 'auto' else resume
-    build_runner(cfg).train()
+    start_processes(cfg.get('launcher', 'none'), (cfg.get('env_cfg') or {}).get('dist_cfg'))
+    # One process speaks for all ranks.
+    with claimed(work_dir) if get_rank() == 0 else nullcontext():
+        if get_rank() == 0:
+            note_start(work_dir, iterations_done(work_dir) if resume else 0)
+        build_runner(cfg).train()
 
 
 @exit_on_user_error

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from pathlib import Path
+from statistics import fmean
 
 from mmdsym.command_line import build_runner
+from mmdsym.pipeline.starts import commits_of, read_starts
+from mmdsym.run_log import read_run_log
 from mmdsym.trained_run import TrainedRun, load_run
 
 AP_OF_CLASS = 'coco/AP50/'
 """Prefix of a class's AP@0.5 among the metrics."""
 
 
-def describe_run(work_dir: Path, trained_by: str) -> dict:
+def describe_run(work_dir: Path, trained_by: str | None = None) -> dict:
     """Returns everything about one run, with the test metrics of each of its networks.
 
     Args:
         work_dir: Of the run.
-        trained_by: Commit that trained it.
+        trained_by: Commit that trained it; by default what the run wrote down at its starts,
+            several being joined by ``+``, or ``'unknown'``.
 
     Raises:
         UserError: The folder holds no run.
@@ -30,7 +33,7 @@ def describe_run(work_dir: Path, trained_by: str) -> dict:
         'split': run.config.get('split'),
         'seed': run.config.randomness.seed,
         'checkpoint': run.checkpoint_path.name,
-        'commit': trained_by,
+        'commit': trained_by or '+'.join(commits_of(read_starts(work_dir))) or 'unknown',
         **training_log(work_dir),
         'metrics': {network or 'detector': evaluate(run, network) for network in networks},
     }
@@ -67,15 +70,13 @@ def _annotations(run: TrainedRun) -> str:
 
 
 def training_log(work_dir: Path) -> dict[str, float]:
-    """Returns iterations and hours of a run, from the scalars that it logged, resumed or not."""
-    steps: dict[int, float] = {}
-    for path in sorted(work_dir.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
-            entry = json.loads(line)
-            if 'loss' in entry and 'time' in entry:
-                steps[entry['step']] = entry['time']
-    seconds, previous = 0.0, 0
-    for step in sorted(steps):
-        seconds += (step - previous) * steps[step]
-        previous = step
-    return {'iterations': previous, 'training_hours': round(seconds / 3600, 3)}
+    """Returns what a run logged: iterations, hours, and the CLIP filter's mean share of time."""
+    log = read_run_log(work_dir)
+    facts = {
+        'iterations': max(log.of('loss'), default=0),
+        'training_hours': round(log.training_seconds / 3600, 3),
+    }
+    shares = log.of('clip_filter/share_of_time')
+    if shares:
+        facts['clip_filter_share_of_time'] = round(fmean(shares.values()), 4)
+    return facts

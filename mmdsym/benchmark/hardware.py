@@ -35,7 +35,10 @@ def commit() -> str:
     """
     told = os.environ.get('MMDSYM_COMMIT', 'unknown')
     command = ['git', 'describe', '--always', '--dirty', '--abbrev=10']
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / '.git').exists():
+        # Installed; a repository that happens to lie around it is another one's.
+        return told
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     except FileNotFoundError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -115,12 +116,18 @@ def _flatten(
 
 
 def _labelled(values: list | tuple) -> Iterator[tuple[str, object]]:
-    """Yields entries with their place, or, for hooks, with their type."""
+    """Yields entries with their place, or, for hooks, with their type and which of it they are."""
+    seen: Counter[str] = Counter()
     for index, value in enumerate(values):
         kind = str(value.get('type', '')) if isinstance(value, Mapping) else ''
         kind = kind.split('.')[-1]
-        if kind not in _WATCHING_HOOKS:
-            yield (kind if kind.endswith('Hook') else str(index)), value
+        seen[kind] += 1
+        if kind in _WATCHING_HOOKS:
+            continue
+        if kind.endswith('Hook'):
+            yield (kind if seen[kind] == 1 else f'{kind} {seen[kind]}'), value
+        else:
+            yield str(index), value
 
 
 def _images(entry: Mapping, name: str, contents: Contents) -> Iterator[tuple[str, str]]:

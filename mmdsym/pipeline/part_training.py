@@ -19,10 +19,13 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmdsym.errors import exit_on_user_error
+from mmdsym.errors import UserError, exit_on_user_error
 
+from .contents import Contents
+from .description import describe, digest_of
 from .exports import find_export, is_exported
-from .progress import latest_checkpoint
+from .progress import iterations_done, latest_checkpoint
+from .starts import note_start
 
 CONFIG_NAME = 'part.py'
 RECORD_NAME = 'made.json'
@@ -49,7 +52,7 @@ def train_part(folder: Path) -> None:
     The caller holds the lock of the folder.
 
     Raises:
-        UserError: Whatever is wrong with the config or the data.
+        UserError: Whatever is wrong with the config or the data, which may have changed meanwhile.
     """
     from mmdsym.command_line import build_runner
     from mmdsym.diffusion.atomic_file import write_file
@@ -57,7 +60,9 @@ def train_part(folder: Path) -> None:
     cfg = Config.fromfile(folder / CONFIG_NAME)
     export, hook = find_export(cfg)
     model_folder = Path(hook[export.argument])
-    checkpoint = latest_checkpoint(folder)
+    # What follows is of this start alone, and MMEngine writes it into part.py.
+    declared = cfg.copy()
+    key = digest_of(describe(declared, Contents()))
     faults = faults_of(model_folder, folder)
     if is_exported(cfg) and not faults:
         return
@@ -65,13 +70,39 @@ def train_part(folder: Path) -> None:
         print(f'The {export.title} in {model_folder} is damaged ({faults[0]}): made anew.')
         shutil.rmtree(model_folder, ignore_errors=True)
         (folder / RECORD_NAME).unlink(missing_ok=True)
+    _refuse_changed_data(key, model_folder)
+    checkpoint = latest_checkpoint(folder)
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
         cfg.load_from = str(checkpoint)
+    note_start(folder, iterations_done(folder))
     begin = time.monotonic()
     build_runner(cfg).train()
+    if digest_of(describe(declared, Contents())) != key:
+        _discard(model_folder, folder)
+        raise UserError(
+            f'labels or images changed while the {export.title} was trained, so that it belongs '
+            'to neither: it was discarded; let the data rest and start the same command again.'
+        )
     record = dict(files=_digests(model_folder), seconds=round(time.monotonic() - begin, 1))
     write_file(folder / RECORD_NAME, json.dumps(record, indent=1).encode())
+
+
+def _refuse_changed_data(key: str, model_folder: Path) -> None:
+    # The name of the folder says from what the model in it follows.
+    if not model_folder.name.endswith(f'-{key}'):
+        raise UserError(
+            f'labels or images changed since the folder {model_folder} was named after them: start '
+            'the same command again, which takes them as they are now.'
+        )
+
+
+def _discard(model_folder: Path, training_folder: Path) -> None:
+    """Removes what was learned, which else would be gone on from once the data are as before."""
+    shutil.rmtree(model_folder, ignore_errors=True)
+    for checkpoint in training_folder.glob('*.pth'):
+        checkpoint.unlink()
+    (training_folder / 'last_checkpoint').unlink(missing_ok=True)
 
 
 def end_with_parent() -> None:

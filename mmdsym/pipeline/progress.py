@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from statistics import median
 
 from mmdsym.errors import UserError
+from mmdsym.run_log import read_run_log
 from mmdsym.trained_run import find_checkpoint
 
 
@@ -34,17 +33,7 @@ def seconds_per_iteration(folder: Path, begin: int = 0, end: float = inf) -> flo
     Returns:
         Seconds; ``None`` where no such iteration was logged.
     """
-    logged = [seconds for step, seconds in _logged(folder) if begin < step <= end]
+    log = read_run_log(folder)
+    trained = log.of('loss')
+    logged = [s for step, s in log.of('time').items() if begin < step <= end and step in trained]
     return median(logged) if logged else None
-
-
-def _logged(folder: Path) -> Iterator[tuple[int, float]]:
-    for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in path.read_text(encoding='utf-8').splitlines():
-            try:
-                entry = json.loads(line)
-                if 'loss' in entry:
-                    yield int(entry['step']), float(entry['time'])
-            # A killed process may have left half a line.
-            except (ValueError, KeyError, TypeError):
-                continue

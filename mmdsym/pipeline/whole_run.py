@@ -14,6 +14,7 @@ from mmdsym.command_line import build_runner
 from mmdsym.config import complete_config
 from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.engine.processes import start_processes
+from mmdsym.errors import UserError
 
 from .after_training import Finishing, parse_after_training
 from .baseline import add_compared_test, baseline_config, compared_network, difference
@@ -21,8 +22,9 @@ from .part_making import PartState, make_part, state_of
 from .parts import Part, declared_parts
 from .plan import Step, as_table, make_plan
 from .progress import iterations_done, latest_checkpoint
+from .starts import note_start
 from .steps import Steps
-from .work_folder import claimed, in_short, open_record, refuse_unknown
+from .work_folder import changed_since, claimed, in_short, open_record, refuse_unknown
 
 
 class WholeRun:
@@ -122,15 +124,36 @@ class WholeRun:
             self._tell(f'training: found, {done} iterations, {latest_checkpoint(self.work_dir)}')
             return
         checkpoint = self.resume if asked_for else latest_checkpoint(self.work_dir)
+        described = self.cfg.copy()
+        from_first_rank(lambda: self._begin_training(described, done))
         if checkpoint is None:
             self._tell(f'training: begins in {self.work_dir}')
         else:
             self.cfg.resume, self.cfg.load_from = True, str(checkpoint)
             self._tell(f'training: goes on from {checkpoint}')
-        from_first_rank(lambda: self.record.write(self.work_dir))
         build_runner(self.cfg).train()
+        self._tell_changes(described)
         # The networks and workers of the training are of no more use.
         gc.collect()
+
+    def _begin_training(self, described: Config, iteration: int) -> None:
+        # What was said of it when the command started may be hours old.
+        changed = changed_since(described, self.record)
+        if changed:
+            raise UserError(
+                f'settings or data changed since the command started ({in_short(changed)}): start '
+                'it again, which takes them as they are now.'
+            )
+        self.record.write(self.work_dir)
+        note_start(self.work_dir, iteration)
+
+    def _tell_changes(self, described: Config) -> None:
+        changed = changed_since(described, self.record) if get_rank() == 0 else []
+        if changed:
+            self._tell(
+                f'training: data changed while it ran ({in_short(changed)}), so that it may have '
+                'seen both; train anew in another --work-dir if that matters'
+            )
 
     def _finish(self, finishing: Finishing, step: str) -> None:
         self.steps.begin()

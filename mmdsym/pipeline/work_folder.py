@@ -70,6 +70,14 @@ def open_record(cfg: Config, insists: bool = False) -> tuple[RunRecord, list[str
     return RunRecord(settings, record.steps), changed
 
 
+def changed_since(cfg: Config, record: RunRecord) -> list[str]:
+    """Returns the names of the settings in which the run, and its data, differ from its record.
+
+    Hours may lie between: the parts are made after the record was opened.
+    """
+    return differences(describe_run(cfg), record.settings)
+
+
 def in_short(names: list[str]) -> str:
     """Names the first few of many."""
     rest = len(names) - _NAMED

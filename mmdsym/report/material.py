@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine import Config
 
 from mmdsym.config import walk
+from mmdsym.run_log import RunLog
 from mmdsym.stages import Stage, StageSchedule
 from mmdsym.trained_run import TrainedRun
 from mmdsym.visualization.detections import thresholds_of
@@ -23,7 +24,6 @@ from .predictions import (
 )
 from .quality import Accuracy, Matches, match_boxes, measure_accuracy
 from .reference import Reference
-from .run_log import RunLog
 
 
 @dataclass

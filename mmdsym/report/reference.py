@@ -10,10 +10,9 @@ from pathlib import Path
 from mmengine import Config
 
 from mmdsym.errors import UserError
+from mmdsym.run_log import read_run_log
 from mmdsym.stages import StageSchedule
 from mmdsym.trained_run import BASELINE_FOLDER, dataset_for_testing, find_config
-
-from .run_log import read_run_log
 
 _METRIC = 'coco/bbox_mAP_50'
 _INCOMPARABLE = (

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmdsym.errors import UserError
+from mmdsym.run_log import read_run_log
 from mmdsym.trained_run import load_run
 
 from .folder import check_replaceable, write_folder
 from .material import Material
 from .page import make_sections, render_page
 from .reference import find_reference, read_reference
-from .run_log import read_run_log
 from .sections import Headline, make_headline
 
 PAGE = 'index.html'

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import platform
 import shlex
-import subprocess
 from datetime import datetime
 from pathlib import Path
 
 import torch
 from mmengine import Config
 
-import mmdsym
+from mmdsym.benchmark.hardware import commit
 from mmdsym.config import walk
+from mmdsym.pipeline.starts import commits_of, read_starts
 from mmdsym.report.material import Material
 from mmdsym.report.parts import Section, Table
 from mmdsym.report.text_log import environment_of
@@ -42,7 +42,8 @@ def environment_section(material: Material) -> Section:
     config = material.config
     rows = [('seed', str((config.get('randomness') or {}).get('seed', 'not set')))]
     rows += [(f'training: {name}', value) for name, value in trained.items() if name != 'seed']
-    rows += [(f'training: start {number}', _time(start)) for number, start in _starts(material)]
+    starts = read_starts(material.work_dir)
+    rows += [(f'training: start {number}', text) for number, text in _starts(material, starts)]
     rows.append(('training: iterations', _iterations(material)))
     seconds = material.log.training_seconds
     if seconds:
@@ -50,16 +51,15 @@ def environment_section(material: Material) -> Section:
     rows += [
         ('report: machine', _machine()),
         ('report: written', datetime.now().astimezone().isoformat(sep=' ', timespec='seconds')),
-        ('report: commit of mmdsym', _commit()),
+        ('report: commit of mmdsym', commit()),
         *(
             (f'report: {package}', installed_version(package) or 'not installed')
             for package in _PACKAGES
         ),
     ]
-    text = [
-        'What MMEngine wrote when training started, and what wrote this report. The commit is that '
-        'of the code now; the run itself does not record one.'
-    ]
+    text = ['What was written down when training started, and what wrote this report.']
+    if len(commits_of(starts)) > 1:
+        text.append('Several commits took part, so that no single one makes the run again.')
     if not trained:
         text.append('The text log of the run is not there, so its machine is not known.')
     return Section(text, (Table(('', ''), rows),))
@@ -104,8 +104,19 @@ def _config_text(path: Path) -> str:
         return Config.fromfile(path).pretty_text
 
 
-def _starts(material: Material) -> list[tuple[int, str]]:
-    return list(enumerate(material.log.starts, 1))
+def _starts(material: Material, starts: list[dict]) -> list[tuple[int, str]]:
+    told = [_in_words(start) for start in starts]
+    # Runs of other tools than ours leave only the names of their folders.
+    return list(enumerate(told or map(_time, material.log.starts), 1))
+
+
+def _in_words(start: dict) -> str:
+    facts = [str(start.get('time', 'at an unknown time'))]
+    facts.append(f'from iteration {start.get("iteration", "?")}')
+    facts.append(f'commit {start.get("commit", "unknown")}')
+    facts.append(str(start.get('hardware', 'unknown machine')))
+    processes = start.get('processes')
+    return ', '.join([*facts, *([f'{processes} processes'] if processes not in (None, 1) else [])])
 
 
 def _time(start: str) -> str:
@@ -125,15 +136,3 @@ def _machine() -> str:
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ', '.join([*parts, f'Python {platform.python_version()}'])
-
-
-def _commit() -> str:
-    folder = Path(mmdsym.__file__).resolve().parents[1]
-    if not (folder / '.git').exists():
-        return 'not known (installed without a repository)'
-    command = ['git', 'describe', '--always', '--dirty', '--abbrev=10']
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except OSError:
-        return 'not known (git is not installed)'
-    return done.stdout.strip() or 'not known'
