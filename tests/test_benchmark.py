@@ -22,7 +22,7 @@ from mmdsym.benchmark.hardware import commit
 from mmdsym.benchmark.report import write_results
 from mmdsym.benchmark.run_folder import RunFolder
 from mmdsym.benchmark.schedule import in_words, places, run_all, time_left
-from mmdsym.benchmark.table import Spread, as_csv, as_markdown, summarise
+from mmdsym.benchmark.table import Spread, as_csv, as_markdown, notes_on, summarise
 from mmdsym.errors import UserError
 
 PRESETS = REPOSITORY / 'configs/benchmark'
@@ -277,6 +277,24 @@ def test_tables_give_mean_and_spread():
     assert first.startswith('dsym,0.4,0 1,20,160,0.5,teacher,0.6,0.1414,')
     assert second.endswith('0.4,,0.3,,0.5,')
     assert Spread.of([0.5]).in_per_cent() == '50.0'
+
+
+def test_a_table_says_what_it_does_not_prove_and_what_its_hours_leave_out():
+    seeds = [result(seed=seed) for seed in (0, 1, 2)]
+    assert notes_on(seeds) == []
+    few = result('supervised', part_hours={'diffusion model': 1.04})
+    seeds_note, hours_note = notes_on([*seeds, few])
+    assert 'Fewer than 3 seeds of supervised (40 %): ' in seeds_note and 'dsym' not in seeds_note
+    assert hours_note.endswith('took: diffusion model 1.04.')
+
+
+@pytest.mark.parametrize('content', ['{"finger', '[]', '{"fingerprint": "a"}', '7', '\x00'])
+@pytest.mark.parametrize('name', ['record.json', 'result.json'])
+def test_what_is_not_ours_is_told_in_a_sentence(folders, content, name):
+    folders[0].path.mkdir(parents=True)
+    (folders[0].path / name).write_text(content)
+    with pytest.raises(UserError, match=f'{name} is damaged, or of another program: move'):
+        assert RunFolder(folders[0].run, folders[0].path.parent).result
 
 
 def test_labelled_images_may_stay_the_same_for_all_seeds(tmp_path):

@@ -514,6 +514,7 @@ def test_the_clip_filter_has_its_section(pair):
     assert 'logged no boxes' in Page(write_report(pair)).sections['CLIP filter']
     counts = FilterCounts(len(ODD_NAMES))
     counts.boxes += np.array([[4, 3], [2, 0], [1, 9]])
+    counts.gated += np.array([2, 1])
     counts.images, counts.closed_images = 10, 1
     counts.scored += 10
     counts.sums += np.array([[3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])

@@ -6,7 +6,12 @@ import tempfile
 from pathlib import Path
 from statistics import fmean
 
+from mmengine.config import Config
+
 from mmdsym.command_line import build_runner
+from mmdsym.errors import UserError
+from mmdsym.pipeline.part_training import hours_of
+from mmdsym.pipeline.parts import declared_parts
 from mmdsym.pipeline.starts import commits_of, read_starts
 from mmdsym.run_log import read_run_log
 from mmdsym.trained_run import TrainedRun, load_run
@@ -35,8 +40,24 @@ def describe_run(work_dir: Path, trained_by: str | None = None) -> dict:
         'checkpoint': run.checkpoint_path.name,
         'commit': trained_by or '+'.join(commits_of(read_starts(work_dir))) or 'unknown',
         **training_log(work_dir),
+        'part_hours': part_hours(run.config),
         'metrics': {network or 'detector': evaluate(run, network) for network in networks},
     }
+
+
+def part_hours(cfg: Config) -> dict[str, float]:
+    """Returns what the parts of a run took to make, by their titles, whichever run made them.
+
+    Args:
+        cfg: The completed config of the run; parts of which nothing is known are left out.
+    """
+    if not cfg.get('parts'):
+        return {}
+    try:
+        known = {part.title: hours_of(part.training_folder) for part in declared_parts(cfg)}
+    except UserError:  # The data or the configs of the parts have gone since.
+        return {}
+    return {title: round(hours, 3) for title, hours in known.items() if hours is not None}
 
 
 def evaluate(run: TrainedRun, network: str | None) -> dict[str, float]:

@@ -95,6 +95,7 @@ def describe_result(folder: RunFolder, evaluation: Mapping) -> dict:
         'iterations': evaluated['iterations'],
         'labelled_images': run.labelled_images,
         'training_hours': evaluated['training_hours'],
+        'part_hours': evaluated.get('part_hours') or {},
         'seconds': folder.seconds,
         'attempts': folder.attempts,
         'checkpoint': evaluated['checkpoint'],

@@ -11,7 +11,7 @@ from mmdsym.diffusion.atomic_file import write_file
 from .grid import labels_seen
 from .plot import draw_label_efficiency
 from .run_folder import RunFolder
-from .table import as_csv, as_markdown, summarise
+from .table import as_csv, as_markdown, notes_on, summarise
 
 
 def write_results(folders: Sequence[RunFolder], out: Path) -> str | None:
@@ -28,7 +28,7 @@ def write_results(folders: Sequence[RunFolder], out: Path) -> str | None:
     if not results:
         return None
     rows = summarise(results)
-    notes = labels_seen([folder.run for folder in folders])
+    notes = [*labels_seen([folder.run for folder in folders]), *notes_on(results)]
     if len(results) < len(folders):
         notes.append(f'{len(results)} of {len(folders)} runs are finished.')
     table = as_markdown(rows) + ''.join(f'\n{note}\n' for note in notes)

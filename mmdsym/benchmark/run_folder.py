@@ -32,7 +32,7 @@ class RunFolder:
         self.log = self.path / 'log.txt'
         self._record_path = self.path / 'record.json'
         self._result_path = self.path / 'result.json'
-        self._record = self._read(self._record_path) or {
+        self._record = self._read(self._record_path, {'fingerprint': str, 'attempts': list}) or {
             'fingerprint': run.fingerprint(),
             'attempts': [],
         }
@@ -62,7 +62,7 @@ class RunFolder:
     @property
     def result(self) -> dict | None:
         """What :meth:`finish` wrote."""
-        return self._read(self._result_path)
+        return self._read(self._result_path, {'method': str, 'mAP50': float, 'AP50': dict})
 
     @property
     def seconds(self) -> float:
@@ -86,13 +86,20 @@ class RunFolder:
     def _write_record(self) -> None:
         write_file(self._record_path, _as_json(self._record))
 
-    def _read(self, path: Path) -> dict | None:
+    def _read(self, path: Path, needed: Mapping[str, type]) -> dict | None:
+        """Reads what was written here before; None where nothing was."""
         if not path.is_file():
             return None
         try:
-            return json.loads(path.read_text(encoding='utf-8'))
-        except ValueError:
-            raise UserError(f'{path} is damaged: move the folder {self.path} away.') from None
+            content = json.loads(path.read_bytes())
+            if all(isinstance(content[name], kind) for name, kind in needed.items()):
+                return content
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise UserError(
+            f'{path} is damaged, or of another program: move the folder {self.path} away, and the '
+            'same command does this run anew.'
+        )
 
 
 def _as_json(content: object) -> bytes:

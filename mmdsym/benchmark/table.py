@@ -8,6 +8,9 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
+SEEDS_THAT_PROVE = 3
+"""Runs of a method and label fraction below which a difference of a point or two says nothing."""
+
 
 class Spread(NamedTuple):
     """Mean and sample standard deviation; the latter is ``None`` for a single value."""
@@ -79,6 +82,32 @@ def summarise(results: Sequence[dict]) -> list[Row]:
         )
         for (fraction, method), runs in groups.items()
     ]
+
+
+def notes_on(results: Sequence[dict]) -> list[str]:
+    """Returns what a reader of the table must know: what it proves, and what hours leave out."""
+    notes = []
+    few = [row for row in summarise(results) if len(row.seeds) < SEEDS_THAT_PROVE]
+    if few:
+        notes.append(
+            f'Fewer than {SEEDS_THAT_PROVE} seeds of {_named(few)}: seeds differ by about one '
+            'point, so that differences of one or two points are unproven.'
+        )
+    parts: dict[str, float] = {}
+    for result in results:
+        for title, hours in (result.get('part_hours') or {}).items():
+            parts[title] = max(hours, parts.get(title, 0.0))
+    if parts:
+        told = ', '.join(f'{title} {hours:.2f}' for title, hours in parts.items())
+        notes.append(
+            f'Hours are of the detector alone; its parts, made once for a set of labels, took: '
+            f'{told}.'
+        )
+    return notes
+
+
+def _named(rows: Sequence[Row]) -> str:
+    return ', '.join(f'{row.method} ({100 * row.fraction:g} %)' for row in rows)
 
 
 def as_markdown(rows: Sequence[Row]) -> str:

@@ -46,6 +46,14 @@ def faults_of(model_folder: Path, training_folder: Path) -> list[str]:
     return [name for name, digest in record.items() if found.get(name) != digest]
 
 
+def hours_of(training_folder: Path) -> float | None:
+    """Returns what making a part took, without earlier interrupted starts; ``None`` if unknown."""
+    try:
+        return float(json.loads((training_folder / RECORD_NAME).read_bytes())['seconds']) / 3600
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def train_part(folder: Path) -> None:
     """Trains, or goes on training, what ``part.py`` in a folder says, unless it is there.
 

@@ -19,6 +19,7 @@ _FILTER_FATES = {
     'kept': (THIRD, '-'),
     'down_weighted': (SECOND, '--'),
     'dropped': (QUIET, ':'),
+    'gated': (MAIN, '-.'),
 }
 
 
@@ -95,6 +96,8 @@ def clip_filter_section(material: Material) -> Section:
     def draw(axes: Axes, label: int) -> None:
         for fate, (colour, line) in _FILTER_FATES.items():
             values = log.of(f'clip_filter/{fate}_{classes[label]}')
+            if not values:
+                continue
             style = dict(color=colour, linestyle=line, label=fate.replace('_', '-'))
             axes.plot(list(values), list(values.values()), **style)
         axes.set_ylim(bottom=0)
@@ -102,7 +105,8 @@ def clip_filter_section(material: Material) -> Section:
 
     picture = Picture(
         'clip_filter',
-        'Boxes that the filter saw, per unlabelled image, and what became of them.',
+        'Boxes that the filter saw, per unlabelled image, and what became of them. Gated ones lay '
+        'in images that the image gate closed.',
         small_multiples(classes, draw, 'iteration', 'boxes per image', share_y=False),
     )
     tables = (_score_table(material),)
