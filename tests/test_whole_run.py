@@ -17,12 +17,15 @@ from mmengine.runner import Runner
 from PIL import Image
 from safetensors.torch import load_file
 from test_training import losses
+from tools_in_processes import kill_as_soon_as, run_tool
 from whole_run_data import write_configs
 
 from mmdsym import command_line
 from mmdsym.command_line import build_runner
+from mmdsym.diffusion.file_lock import locked
 from mmdsym.pipeline import part_making, whole_run
 from mmdsym.pipeline.part_training import INTERRUPTED, train_part
+from mmdsym.pipeline.starts import read_starts
 from mmdsym.pipeline.whole_run import WholeRun
 
 
@@ -152,6 +155,43 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(
     for one, other in zip(pixels_of(whole), pixels_of(tmp_path), strict=True):
         assert np.abs(one.astype(int) - other).max() <= 1
     assert_same_ending(whole / 'run', tmp_path / 'run')
+
+
+def test_a_run_that_is_killed_again_and_again_ends_like_an_uninterrupted_one(
+    whole, tiny_data, tmp_path
+):
+    leaf, run = write_configs(tmp_path, tiny_data), tmp_path / 'run'
+    command = ['train.py', leaf, '--work-dir', run, '--cfg-options']
+    command += ['after_training.report=False', 'after_training.export=None']
+
+    def found(pattern: str) -> list[Path]:
+        return list(tmp_path.glob(pattern))
+
+    # The process that trains a part ends with the one that started it, wherever it is.
+    kill_as_soon_as(lambda: found('data/diffusion/*.training/iter_2.pth'), *command)
+    (training,) = found('data/diffusion/*.training')
+    with locked(training / '.lock'):
+        assert not (training / 'made.json').exists()
+    # With one synthetic image made of three.
+    run_tool(*command, kill_at=('mmdsym.diffusion.cache:SynthesisCache.add', 2))
+    assert len(list((tmp_path / 'data/synthetic').rglob('*.png'))) == 1
+    # In the joint stage, behind the checkpoint of iteration 3.
+    run_tool(*command, kill_at=('mmdsym.engine.train_loop:StagedTrainLoop._run_iteration', 5))
+    assert [path.name for path in found('run/iter_*.pth')] == ['iter_3.pth']
+    # After the training, before the results get their name.
+    run_tool(*command, kill_at=('mmdsym.pipeline.after_training:write_file', 1))
+    assert found('run/iter_8.pth') and not found('run/results.json')
+    done = run_tool(*command)
+    assert done.returncode == 0, done.stderr
+
+    assert 'training: found, 8 iterations' in done.stdout
+    for name, tensors in parts_of(whole).items():
+        assert tensors.keys() == parts_of(tmp_path)[name].keys()
+    for one, other in zip(pixels_of(whole), pixels_of(tmp_path), strict=True):
+        assert np.abs(one.astype(int) - other).max() <= 1
+    assert_same_ending(whole / 'run', run)
+    iterations = [start['iteration'] for start in read_starts(run)]
+    assert iterations == [0, 0, 3]
 
 
 def assert_same_ending(one: Path, other: Path) -> None:

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from conftest import REPOSITORY
@@ -59,19 +61,34 @@ def write_training(folder: Path, data: Path, workers: int = 0, more: str = '') -
     return path
 
 
+def environment() -> dict[str, str]:
+    """Returns the variables of a tool's process; on one thread sums repeat to the last bit."""
+    return {**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'}
+
+
+def kill_as_soon_as(seen: Callable[[], bool], tool: str, *arguments: str | Path) -> None:
+    """Starts a tool, and kills it with SIGKILL as soon as something is to be seen."""
+    command = [sys.executable, f'tools/{tool}', *map(str, arguments)]
+    with subprocess.Popen(
+        command, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL
+    ) as process:
+        while not seen():
+            assert process.poll() is None, 'it ended by itself'
+            time.sleep(0.05)
+        process.kill()
+
+
 def run_tool(
     tool: str, *arguments: str | Path, kill_at: tuple[str, int] | None = None
 ) -> subprocess.CompletedProcess:
     """Runs ``tools/<tool>``, which is killed at the nth call of a function where that is given."""
     killing = [str(KILLED_AT), kill_at[0], str(kill_at[1])] if kill_at else []
-    # On one thread sums repeat to the last bit.
-    environment = {**os.environ, 'PYTHONWARNINGS': 'ignore', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run(
         [sys.executable, *killing, f'tools/{tool}', *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        env=environment,
+        env=environment(),
         check=False,
         timeout=1800,
     )
