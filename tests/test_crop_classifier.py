@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdsym.diffusion import crop_classifier
+from mmdsym.diffusion import classifier_acceptance, crop_classifier
 from mmdsym.diffusion.crop_classifier import CropClassifier
 from mmdsym.diffusion.crop_features import CropFeatures
 from mmdsym.diffusion.crop_set import collect_crops
@@ -23,13 +24,15 @@ from mmdsym.free_space import covered_share
 from mmdsym.registry import ACCEPTANCE_TESTS
 
 SMALL = dict(size=48, device='cpu')
+MANY = '../train.json'
+"""Enough crops to show what a classifier is worth."""
 
 
 def dataset(root: Path, name: str = 'burn_in.json') -> dict:
     return dict(
         type='mmdsym.DefectDataset',
         data_root=f'{root}/',
-        ann_file=f'annotations/40pct_seed0/{name}',
+        ann_file=str(root / 'annotations/40pct_seed0' / name),
         data_prefix=dict(img='images/'),
     )
 
@@ -45,19 +48,23 @@ def classifier(tiny_data: Path, features: CropFeatures) -> CropClassifier:
 
 
 @pytest.fixture(scope='module')
-def acceptance(tiny_data: Path):
-    return build(tiny_data)
+def many_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp('many') / 'data', count=20)
 
 
-def build(root: Path, **settings):
+@pytest.fixture(scope='module')
+def acceptance(many_data: Path):
+    return build(many_data, MANY)
+
+
+def build(root: Path, name: str = 'burn_in.json', **settings):
     return ACCEPTANCE_TESTS.build(
         dict(
             type='mmdsym.CropClassifierAcceptance',
-            dataset=dataset(root),
+            dataset=dataset(root, name),
             features=SMALL,
             # Fitted once for all tests.
-            cache_file=str(root.parent / 'probe.safetensors'),
-            **settings,
+            **{'cache_file': str(root.parent / 'probe.safetensors'), **settings},
         )
     )
 
@@ -206,8 +213,8 @@ def test_data_without_a_box_are_refused(tiny_data: Path, features: CropFeatures)
         CropClassifier(images, features=features)
 
 
-def test_real_defects_are_accepted_and_other_classes_are_not(acceptance, tiny_data: Path):
-    known = crops(tiny_data, 'burn_in.json')
+def test_real_defects_are_accepted_and_other_classes_are_not(acceptance, many_data: Path):
+    known = crops(many_data, MANY)
     images = list(known.pixels())
     labels = np.where(known.labels == 2, CLEAN_SURFACE, known.labels)
     accepted = acceptance.accept(images, known.boxes, labels)
@@ -226,34 +233,72 @@ def test_the_bar_lies_at_the_quantile_of_real_crops_but_not_below_chance(tiny_da
         assert build(tiny_data, quantile=quantile).threshold(0) == pytest.approx(expected)
 
 
-def test_one_bar_for_all_classes(tiny_data: Path, acceptance):
-    everything = build(tiny_data, min_probability=0.0)
-    known = crops(tiny_data)
+def test_one_bar_for_all_classes(many_data: Path, acceptance):
+    everything = build(many_data, MANY, min_probability=0.0)
+    known = crops(many_data)
     images = list(known.pixels())
     assert everything.accept(images, known.boxes, np.zeros(len(known), int)).all()
     assert everything.fingerprint != acceptance.fingerprint
-    assert build(tiny_data, quantile=0.2).fingerprint != acceptance.fingerprint
-    assert build(tiny_data).fingerprint == acceptance.fingerprint
+    assert build(many_data, MANY, quantile=0.2).fingerprint != acceptance.fingerprint
+    assert build(many_data, MANY).fingerprint == acceptance.fingerprint
 
 
-def test_a_class_without_a_box_is_never_accepted(tiny_data: Path, tmp_path: Path):
-    content = json.loads((tiny_data / 'annotations/40pct_seed0/burn_in.json').read_text())
+def test_a_class_without_a_box_is_never_accepted(many_data: Path, tmp_path: Path):
+    content = json.loads((many_data / 'annotations/train.json').read_text())
     content['annotations'] = [box for box in content['annotations'] if box['category_id'] == 1]
     file = tmp_path / 'one_class.json'
     file.write_text(json.dumps(content))
-    config = dict(dataset(tiny_data), ann_file=str(file))
-    built = ACCEPTANCE_TESTS.build(
-        dict(
-            type='mmdsym.CropClassifierAcceptance',
-            dataset=config,
-            min_probability=0.0,
-            features=SMALL,
-        )
-    )
-    known = crops(tiny_data)
+    built = build(many_data, str(file), min_probability=0.0, cache_file=None)
+    known = crops(many_data)
     images = list(known.pixels())
     assert not built.accept(images, known.boxes, np.ones(len(known), int)).any()
     assert built.accept(images, known.boxes, np.zeros(len(known), int)).all()
+
+
+def shuffled_labels(root: Path, file: Path) -> Path:
+    """Writes the labelled boxes of a data set with their classes dealt out at random."""
+    content = json.loads((root / 'annotations/train.json').read_text())
+    labels = [box['category_id'] for box in content['annotations']]
+    shuffled = np.random.default_rng(1).permutation(labels).tolist()
+    for box, label in zip(content['annotations'], shuffled, strict=True):
+        box['category_id'] = label
+    # Clean surface, too, could be told apart: every image is covered by one crowd.
+    for image in content['images']:
+        whole = dict(bbox=[0, 0, image['width'], image['height']], iscrowd=1, category_id=1)
+        content['annotations'].append(
+            dict(whole, id=1000 + image['id'], image_id=image['id'], area=1)
+        )
+    file.write_text(json.dumps(content))
+    return file
+
+
+def test_a_classifier_that_knows_nothing_accepts_all_and_says_so_once(
+    many_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, acceptance
+):
+    said = []
+    monkeypatch.setattr(
+        classifier_acceptance, 'print_log', lambda message, **settings: said.append(message)
+    )
+    file = shuffled_labels(many_data, tmp_path / 'shuffled.json')
+    known = crops(many_data, MANY)
+    images = list(known.pixels())
+    for bar in (dict(), dict(min_probability=1.0)):
+        said.clear()
+        useless = build(many_data, str(file), cache_file=None, **bar)
+        for label in (0, 1, CLEAN_SURFACE):
+            assert useless.accept(images, known.boxes, np.full(len(known), label)).all()
+        assert len(said) == 1
+        assert 'no better than chance on 36 held-out crops' in said[0]
+        assert '\n' not in said[0]
+    said.clear()
+    assert not acceptance.accept(images, known.boxes, np.zeros(len(known), int)).all()
+    assert not said
+
+
+def test_another_version_of_the_decision_has_another_fingerprint(acceptance, monkeypatch):
+    before = acceptance.fingerprint
+    monkeypatch.setattr(classifier_acceptance, 'FORMAT', classifier_acceptance.FORMAT + 1)
+    assert acceptance.fingerprint != before
 
 
 @pytest.mark.parametrize(

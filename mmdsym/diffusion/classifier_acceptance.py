@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
+from mmengine.logging import print_log
 
+from mmdsym.clip.prototypes import is_better_than_chance
 from mmdsym.errors import UserError
 from mmdsym.registry import ACCEPTANCE_TESTS
 
@@ -14,6 +18,9 @@ from .crop_classifier import CropClassifier
 from .crop_features import CropFeatures
 from .labelled_images import read_labelled_images
 from .synthesiser import CLEAN_SURFACE
+
+FORMAT = 2
+"""Raised whenever the same settings accept something else."""
 
 
 @ACCEPTANCE_TESTS.register_module()
@@ -24,6 +31,9 @@ class CropClassifierAcceptance:
     of its class that all but the lowest ``quantile`` of the real crops get as well, each judged
     by a classifier that had not seen its image. It never falls below chance, so that few labels
     do not let everything pass. A class without a labelled box is never accepted.
+
+    A classifier that is no better than chance on real crops it had not seen takes itself out: it
+    would reject at random. All is then accepted, whatever the bar.
 
     Args:
         dataset: Config of the labelled data set to learn from.
@@ -59,9 +69,9 @@ class CropClassifierAcceptance:
 
     @property
     def fingerprint(self) -> str:
-        """Of the classifier and of the bar."""
+        """Of the classifier, of the bar, and of how the two decide."""
         bar = self.quantile if self.min_probability is None else None
-        return json.dumps([self.classifier.fingerprint, bar, self.min_probability])
+        return json.dumps([FORMAT, self.classifier.fingerprint, bar, self.min_probability])
 
     def threshold(self, label: int) -> float:
         """Returns the smallest probability of its class with which a region is accepted.
@@ -82,8 +92,24 @@ class CropClassifierAcceptance:
     ) -> np.ndarray:
         """Says for each region whether it shows a defect of its class; see ``AcceptanceTest``."""
         labels = np.asarray(labels, dtype=int)
+        if not self._knows_the_classes:
+            return np.ones(len(labels), dtype=bool)
         probabilities = self.classifier.probabilities(images, boxes)
         # CLEAN_SURFACE is -1 and thereby the last column.
         own = probabilities[np.arange(len(labels)), labels]
         bars = {label: self.threshold(label) for label in np.unique(labels).tolist()}
         return own >= np.array([bars[label] for label in labels.tolist()])
+
+    @cached_property
+    def _knows_the_classes(self) -> bool:
+        knows = is_better_than_chance(self.classifier)
+        if not knows:
+            quality = self.classifier.held_out
+            print_log(
+                'The crop classifier takes itself out of the acceptance of synthetic defects, '
+                f'since it is no better than chance on {quality.crops} held-out crops '
+                f'({quality.accuracy:.1%} right): all are accepted; give it more labelled images.',
+                logger='current',
+                level=logging.WARNING,
+            )
+        return knows

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mmdsym.clip.prototypes import HeldOutQuality, judge
 from mmdsym.errors import UserError
 
 from .atomic_file import write_file
@@ -93,6 +94,11 @@ class CropClassifier:
             label: Class index; the number of classes stands for clean surface.
         """
         return self._fitted.held_out.numpy()[self.crops.labels == label, label]
+
+    @cached_property
+    def held_out(self) -> HeldOutQuality:
+        """How right it is on real crops, each judged by a probe fitted without its image."""
+        return judge(self._fitted.held_out, torch.from_numpy(self.crops.labels))
 
     @cached_property
     def _fitted(self) -> FittedProbe:
