@@ -350,6 +350,14 @@ def test_classes_that_lose_many_regions_are_counted(labelled, tmp_path, log, max
         for name, counts in report.outcomes.items() if lost else ():
             assert counts['given_up'] > 0.2 * counts['regions']
             assert f'{name} {counts["given_up"]} of {counts["regions"]}' in warnings[0]
+        if lost:
+            given_up, regions = (
+                sum(counts[key] for counts in report.outcomes.values())
+                for key in ('given_up', 'regions')
+            )
+            assert f'for {given_up} of {regions} regions no attempt was accepted' in warnings[0]
+            assert 'stayed as it was' in warnings[0] and 'raise max_attempts' in warnings[0]
+            assert '\n' not in warnings[0]
 
 
 def test_rejected_regions_are_painted_anew(labelled, tmp_path):

@@ -76,11 +76,15 @@ class SynthesisReport:
         ]
         if not lost:
             return None
+        regions, given_up = (
+            sum(counts[name] for counts in self.outcomes.values())
+            for name in ('regions', 'given_up')
+        )
         return (
-            f'Synthetic images: regions were given up, since every attempt was rejected: '
-            f'{", ".join(lost)}; look at what was accepted with tools/browse_synthesis.py, and '
-            'train the model that paints for longer, lower the bar of accept, or raise '
-            'max_attempts.'
+            f'Synthetic images: for {given_up} of {regions} regions no attempt was accepted, most '
+            f'often of {", ".join(lost)}; a labelled defect that was to be repainted stayed as it '
+            'was, a new one was left out; to lose fewer, train the model that paints for longer, '
+            'lower strength of the layout, or raise max_attempts.'
         )
 
 
