@@ -13,7 +13,9 @@ from mmdsym.diffusion.class_boxes import spoils_nothing
 from mmdsym.diffusion.labelled_images import LabelledImage, LabelledImages
 from mmdsym.diffusion.layout import LayoutPlanner, painting_seed
 from mmdsym.diffusion.layout_config import LayoutConfig, parse_layout
+from mmdsym.diffusion.painting import Painter
 from mmdsym.diffusion.size_distribution import BUCKETS, SizeDistribution, box_sizes
+from mmdsym.diffusion.synthesiser import repaint_region
 from mmdsym.errors import UserError
 from mmdsym.free_space import covered_share
 
@@ -92,14 +94,69 @@ def test_boxes_lie_inside_and_spoil_nothing(images, seed, max_covered, transpose
                 assert box.tolist() == image.boxes[entry.replaces].tolist()
                 assert entry.label == image.labels[entry.replaces]
                 others = np.delete(image.boxes, entry.replaces, axis=0)
-                assert spoils_nothing(box, others, max_covered)
+                assert spoils_nothing(box, others, image.size, max_covered)
             else:
                 assert (box == box.round()).all()
                 assert covered_share(box, np.reshape(present, (-1, 4))) <= max_covered
-                assert spoils_nothing(box, np.reshape(present, (-1, 4)), max_covered)
+                assert spoils_nothing(box, np.reshape(present, (-1, 4)), image.size, max_covered)
                 present.append(box)
             source = images[entry.reference.image]
             assert entry.reference.box in [tuple(known) for known in source.boxes.tolist()]
+
+
+class Inverting:
+    """Changes every pixel that a synthesiser may, and keeps what it did."""
+
+    def __init__(self) -> None:
+        self.fingerprint = 'inverting'
+        self.changed: list[np.ndarray] = []
+
+    def paint(self, tasks):
+        images = []
+        for task in tasks:
+            height, width = task.image.shape[:2]
+            left, top, right, bottom = repaint_region(task.box, (width, height))
+            image = task.image.copy()
+            image[top:bottom, left:right] ^= 255
+            self.changed.append((image != task.image).any(axis=2))
+            images.append(image)
+        return images
+
+
+def changed_share(changed: np.ndarray, box) -> float:
+    """Share of a box's area in which pixels, (H, W), changed."""
+    x1, y1, x2, y2 = box
+    columns, rows = np.arange(changed.shape[1]), np.arange(changed.shape[0])
+    across = (np.minimum(x2, columns + 1) - np.maximum(x1, columns)).clip(min=0)
+    down = (np.minimum(y2, rows + 1) - np.maximum(y1, rows)).clip(min=0)
+    return float(down @ changed @ across) / ((x2 - x1) * (y2 - y1))
+
+
+@settings(max_examples=40)
+@given(data_sets(), st.integers(0, 5), st.sampled_from([0.0, 0.05, 0.3]))
+def test_not_even_a_seam_changes_more_of_other_boxes_than_is_allowed(images, seed, max_covered):
+    plan = planner(images, seed, max_covered=max_covered, defects_per_image=(1, 4))
+    for index in range(4):
+        layout = plan.plan(index)
+        synthesiser = Inverting()
+        list(Painter(images, synthesiser).paint([layout]))
+        present = dict(enumerate(map(tuple, images[layout.source].boxes)))
+        for entry, changed in zip(layout.operations, synthesiser.changed, strict=True):
+            for position, box in present.items():
+                if position != entry.replaces:
+                    assert changed_share(changed, box) <= max_covered + 1e-9
+            if entry.replaces is None:
+                present[len(present)] = entry.box
+
+
+def test_boxes_whose_seams_reach_into_each_other_stay():
+    apart, near = (10.0, 10.0, 30.0, 30.0), (33.0, 10.0, 53.0, 30.0)
+    far = (35.0, 10.0, 55.0, 30.0)
+    for neighbour, repainted in ((near, True), (far, True), ((31.0, 10.0, 51.0, 30.0), False)):
+        images = labelled_images(([apart, neighbour], [0, 0], (60, 40)))
+        plan = planner(images, max_covered=0.0, kinds=dict(repaint=1), defects_per_image=(1, 1))
+        found = [entry for index in range(10) for entry in plan.plan(index).operations]
+        assert any(entry.kind == 'repaint' for entry in found) == repainted
 
 
 def spacious() -> LabelledImages:
@@ -298,5 +355,6 @@ def test_no_new_defect_touches_a_crowd_and_none_starts_from_it():
     assert {entry.kind for entry in operations} >= {'add', 'repaint'}
     assert {entry.replaces for entry in operations} == {None, 2}
     for entry in operations:
-        assert covered_share(np.array(entry.box), np.array([crowd])) == 0
+        region = repaint_region(entry.box, image.size)
+        assert covered_share(np.array(region), np.array([crowd])) == 0
         assert entry.reference.box != crowd

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-FORMAT = 2
+FORMAT = 3
 """Raised whenever the same settings give other images or another layout of the files."""
 
 

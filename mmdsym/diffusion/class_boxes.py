@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmdsym.free_space import covered_share
-
 from .labelled_images import LabelledImage
 from .layout_config import LayoutConfig
 from .size_distribution import SizeDistribution, aspect_ratios, box_sizes
+from .synthesiser import repaint_region
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +25,8 @@ class ClassBoxes:
         buckets: (N,), index in ``BUCKETS``.
         fits: (3, N), whether a box may stand for each of ``BUCKETS``: one that lies on a border,
             as all do where a class has one size only, may for both sides.
-        repaintable: (N,), whether it can be painted over without spoiling another box, or touching
-            one that is marked as a crowd.
+        repaintable: (N,), whether it can be painted over, seam included, without spoiling another
+            box, or touching one that is marked as a crowd.
         sizes: The sizes that new boxes of the class get.
     """
 
@@ -75,25 +74,39 @@ def measure_class(
 def _is_repaintable(image: LabelledImage, position: int, max_covered: float) -> bool:
     box = image.boxes[position]
     others = np.delete(image.boxes, position, axis=0)
-    return spoils_nothing(box, others, max_covered) and avoids(box, image.boxes[image.ignored])
+    return spoils_nothing(box, others, image.size, max_covered) and avoids(
+        box, image.boxes[image.ignored], image.size
+    )
 
 
-def avoids(box: np.ndarray, crowds: np.ndarray) -> bool:
-    """Says whether a box, (4,), touches none of others, (N, 4)."""
-    return covered_share(box, crowds) == 0
+def avoids(box: np.ndarray, crowds: np.ndarray, image_size: tuple[int, int]) -> bool:
+    """Says whether painting a box leaves others as they were.
+
+    Args:
+        box: (4,), x1 y1 x2 y2.
+        crowds: (N, 4).
+        image_size: (width, height) in pixels.
+    """
+    return spoils_nothing(box, crowds, image_size, 0.0)
 
 
-def spoils_nothing(box: np.ndarray, others: np.ndarray, max_covered: float) -> bool:
+def spoils_nothing(
+    box: np.ndarray, others: np.ndarray, image_size: tuple[int, int], max_covered: float
+) -> bool:
     """Says whether painting a box leaves all but a stated share of every other box as it was.
+
+    The seam counts as painted: a defect that fades into another one changes it, too.
 
     Args:
         box: (4,), x1 y1 x2 y2.
         others: (N, 4).
+        image_size: (width, height) in pixels.
         max_covered: In [0, 1].
     """
     if not len(others):
         return True
-    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
-    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    left, top, right, bottom = repaint_region(tuple(box), image_size)
+    width = np.minimum(right, others[:, 2]) - np.maximum(left, others[:, 0])
+    height = np.minimum(bottom, others[:, 3]) - np.maximum(top, others[:, 1])
     areas = (others[:, 2] - others[:, 0]) * (others[:, 3] - others[:, 1])
     return bool((width.clip(min=0) * height.clip(min=0) <= max_covered * areas).all())

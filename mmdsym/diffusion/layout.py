@@ -210,9 +210,16 @@ class LayoutPlanner:
         chosen = boxes.repaintable & boxes.fits[wish.bucket] & (boxes.images == source)
         for entry in placed:
             chosen &= boxes.positions != entry.replaces
-        if not chosen.any():
+        added, limit = _added(placed), self.config.max_covered
+        size = self.images[source].size
+        spares = [
+            index
+            for index in np.flatnonzero(chosen)
+            if spoils_nothing(boxes.boxes[index], added, size, limit)
+        ]
+        if not spares:
             return None
-        index = int(generator.choice(np.flatnonzero(chosen)))
+        index = int(generator.choice(spares))
         reference = self._reference(generator, boxes, index)
         if generator.random() >= self.config.own_reference:
             reference = self._similar_reference(generator, boxes, index)
@@ -254,8 +261,7 @@ class LayoutPlanner:
     ) -> Operation | None:
         boxes = self.classes[wish.label]
         suitable = self._on_similar_surface(boxes, _references_for(boxes, wish), source)
-        added = [entry.box for entry in placed if entry.replaces is None]
-        taken = np.concatenate([self.images[source].boxes, np.reshape(added, (-1, 4))])
+        taken = np.concatenate([self.images[source].boxes, _added(placed)])
         size = self.images[source].size
         crowds = self.images[source].boxes[self.images[source].ignored]
         for _ in range(_REFERENCES_TRIED):
@@ -297,7 +303,7 @@ class LayoutPlanner:
         taken: np.ndarray,
         crowds: np.ndarray,
     ) -> np.ndarray | None:
-        """A free box on whole pixels; of crowds it covers nothing, whatever the config allows."""
+        """A free box on whole pixels; it leaves crowds as they are, whatever the config allows."""
         limit = self.config.max_covered
         for _ in range(_TIMES_CORRECTED):
             found = find_free_box(
@@ -307,8 +313,8 @@ class LayoutPlanner:
                 return None
             corner = np.floor(found[:2])
             box = np.concatenate([corner, corner + box_size])
-            spares = covered_share(box, taken) <= limit and spoils_nothing(box, taken, limit)
-            if spares and avoids(box, crowds):
+            spares = spoils_nothing(box, taken, image_size, limit)
+            if spares and covered_share(box, taken) <= limit and avoids(box, crowds, image_size):
                 return box
         return None
 
@@ -354,6 +360,11 @@ def _references_for(boxes: ClassBoxes, wish: _Wish) -> np.ndarray:
     same = boxes.fits[wish.bucket]
     suitable = np.flatnonzero(~same if wish.kind == 'rescale' else same)
     return suitable if len(suitable) else np.arange(len(same))
+
+
+def _added(placed: Sequence[Operation]) -> np.ndarray:
+    """Boxes, (N, 4), that the image has beside its labelled ones."""
+    return np.reshape([entry.box for entry in placed if entry.replaces is None], (-1, 4))
 
 
 def _stand_in(wish: _Wish) -> _Wish:

@@ -35,8 +35,8 @@ class LayoutConfig:
         defects_per_image: Fewest and most new defects of an image.
         foreign_surface: Share of images on which new defects may lie although the image shows
             only other classes, in [0, 1].
-        max_covered: Largest share of its area that a box may lose to a new one, or a new one to
-            it, in [0, 1].
+        max_covered: Largest share of its area that a box may lose to a new one with its seam, or a
+            new one to it, in [0, 1].
         own_reference: Share of repainted defects that start from themselves, in [0, 1]; the rest
             starts from one of similar aspect ratio.
         similar_surfaces: Share of the suitable references that are considered, in (0, 1]: those
