@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from clip_data import TINY_CLIP
@@ -220,7 +222,10 @@ def test_no_class_at_all():
 
 
 @pytest.mark.parametrize('count', [1, 5])
-def test_a_folded_tower_computes_the_same(scorer, image, count):
+def test_a_folded_tower_computes_the_same(scorer, image, count, monkeypatch):
+    monkeypatch.setattr(folded_module, 'multiplies_bfloat16', lambda: False)
+    anew = folded_module.Folded(scorer.encoder.network.visual.trunk)
+    monkeypatch.setattr(scorer.encoder, '_folded', anew)
     boxes = torch.tensor([[2.0, 3, 30, 40]]) + torch.arange(count)[:, None]
     plain = CropEncoder(build_clip(TINY_CLIP), [CropView(**view) for view in VIEWS], PARTS)
     plain.network.load_state_dict(scorer.encoder.network.state_dict())
@@ -251,6 +256,7 @@ class Cut(torch.nn.Module):
 @pytest.mark.parametrize('fault', [None, RuntimeError, AttributeError, 'wrong'])
 def test_a_folded_network_computes_the_same_however_it_is_folded(activation, fault, monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(folded_module, 'multiplies_bfloat16', lambda: False)
     network = Cut(activation).eval()
     network.stem[1].running_var.uniform_(0.01, 0.1)
     inputs = 4 * torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)
@@ -268,6 +274,29 @@ def test_a_folded_network_computes_the_same_however_it_is_folded(activation, fau
     graph = str(folded._traced_network.graph)
     assert ('hardtanh_' in graph) == (activation is torch.nn.ReLU6 and not fuses)
     assert graph.count('mkldnn::_convolution_pointwise') == (2 if fuses else 0)
+
+
+@pytest.mark.parametrize(
+    ('least_cosine', 'precision'), [(0.99, torch.bfloat16), (1.1, torch.float32)]
+)
+def test_half_the_digits_do_where_features_keep_their_direction(
+    least_cosine, precision, monkeypatch
+):
+    torch.manual_seed(0)
+    monkeypatch.setattr(folded_module, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(folded_module, '_LEAST_COSINE', least_cosine)
+    network = Cut(torch.nn.ReLU6).eval()
+    weights = copy.deepcopy(network.state_dict())
+    inputs = 4 * torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)
+    folded = folded_module.Folded(network)
+    with torch.no_grad():
+        expected, found = network(inputs), folded(inputs)
+    assert found.dtype == torch.float32 and folded._precision == precision
+    assert torch.cosine_similarity(found, expected).min() > 0.99
+    exact = torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert exact == (precision == torch.float32)
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0)
 
 
 def raise_it(fault):
