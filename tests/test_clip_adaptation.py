@@ -345,7 +345,6 @@ def test_an_interrupted_run_learns_what_an_uninterrupted_one_does(adapt_config, 
     def run(name: str, **options) -> dict:
         cfg = adapt_config(4, experiment_name=f'{name}{workers}', **options)
         cfg.work_dir, cfg.custom_hooks[-1].out_dir = (str(tmp_path / name / n) for n in 'ab')
-        cfg.custom_hooks.insert(0, dict(type='mmdsym.IterationSeedHook'))
         cfg.train_dataloader.update(num_workers=workers, persistent_workers=workers > 0)
         build_runner(cfg).train()
         return torch.load(tmp_path / name / 'a/iter_4.pth', weights_only=True)['state_dict']

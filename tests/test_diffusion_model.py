@@ -337,8 +337,9 @@ def write_tiny_config(path: Path, data: Path) -> None:
     )
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.pipeline[-1].update(crop_size=32, min_side=16)
-    cfg.custom_hooks[1].update(num_steps=2, per_class=1)
-    cfg.custom_hooks[2].folder = str(path.parent / 'weights')
+    hooks = {hook.type: hook for hook in cfg.custom_hooks}
+    hooks['mmdsym.SampleSheetHook'].update(num_steps=2, per_class=1)
+    hooks['mmdsym.DiffusionExportHook'].folder = str(path.parent / 'weights')
     cfg.dump(path)
 
 

@@ -42,6 +42,8 @@ default_hooks = dict(
 )
 log_processor = dict(window_size=20)
 custom_hooks = [
+    # What is drawn follows from the iteration: an interrupted training ends like a whole one.
+    dict(type='mmdsym.IterationSeedHook'),
     dict(type='mmdsym.ChannelsLastHook'),
     dict(type='mmdsym.CLIPExportHook', out_dir='{data_root}clip/{split}'),
 ]

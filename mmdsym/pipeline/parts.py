@@ -184,5 +184,12 @@ def _training_config(declaration: Mapping, cfg: Config) -> Config:
     checkpoints = config.setdefault('default_hooks', {}).setdefault('checkpoint', {})
     # With one alone, a process killed while it writes the next leaves none.
     checkpoints['max_keep_ckpts'] = max(2, checkpoints.get('max_keep_ckpts', 2))
-    config.custom_hooks = [dict(type='mmdsym.IterationSeedHook'), *config.custom_hooks]
+    _seed_iterations(config)
     return config
+
+
+def _seed_iterations(config: Config) -> None:
+    """Makes a part that was interrupted the same as one that was not, whatever its config says."""
+    hooks = config.get('custom_hooks') or []
+    if not any(str(hook.get('type')).split('.')[-1] == 'IterationSeedHook' for hook in hooks):
+        config.custom_hooks = [dict(type='mmdsym.IterationSeedHook'), *hooks]

@@ -76,6 +76,8 @@ val_evaluator = dict(type='mmdsym.DiffusionLossMetric')
 
 custom_hooks = [
     dict(type='EMAHook', ema_type='ExpMomentumEMA', momentum=0.002, gamma=200),
+    # What is drawn follows from the iteration: an interrupted training ends like a whole one.
+    dict(type='mmdsym.IterationSeedHook'),
     dict(type='mmdsym.SampleSheetHook'),
     dict(type='mmdsym.DiffusionExportHook', folder='{data_root}diffusion/{split}'),
 ]
