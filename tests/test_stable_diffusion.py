@@ -12,8 +12,10 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from mmengine.config import Config
+from preparation_data import NEU_CLASSES
 
 from mmdsym.diffusion import inpainting_pipeline
+from mmdsym.diffusion.building import build_part
 from mmdsym.diffusion.stable_diffusion import StableDiffusionSynthesiser, prompts_of_classes
 from mmdsym.diffusion.synthesiser import CLEAN_SURFACE, PaintingTask, repaint_region
 from mmdsym.errors import UserError
@@ -274,8 +276,30 @@ def test_prompts_follow_the_order_of_the_classes():
         prompts_of_classes((), None)
 
 
-def test_the_config_builds_but_for_its_weights(monkeypatch: pytest.MonkeyPatch):
+def builds(monkeypatch: pytest.MonkeyPatch, name: str, classes) -> StableDiffusionSynthesiser:
+    """Builds the synthesiser of a config, whose weights are not asked for."""
+    for check in ('require_transformers', 'check_pipeline'):
+        monkeypatch.setattr(f'mmdsym.diffusion.stable_diffusion.{check}', lambda *_: None)
+    path = REPOSITORY / f'configs/_base_/datasets/{name}.py'
+    return build_part(SYNTHESISERS, Config.fromfile(path).synthesiser, classes)
+
+
+def test_the_config_fits_any_classes(monkeypatch: pytest.MonkeyPatch):
+    for classes in (CLASSES, ('torn_seam',)):
+        built = builds(monkeypatch, 'synthetic_stable_diffusion', classes)
+        assert built.prompts == prompts_of_classes(classes, None)
+
+
+def test_the_config_for_neu_has_words_for_its_classes(monkeypatch: pytest.MonkeyPatch):
+    built = builds(monkeypatch, 'synthetic_stable_diffusion_neu', NEU_CLASSES)
+    assert len(set(built.prompts)) == len(NEU_CLASSES)
+    assert all('steel' in prompt for prompt in built.prompts)
+    with pytest.raises(UserError, match='prompts lacks dent'):
+        builds(monkeypatch, 'synthetic_stable_diffusion_neu', CLASSES)
+
+
+def test_the_config_names_missing_weights(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr('mmdsym.diffusion.stable_diffusion.require_transformers', lambda: None)
     path = REPOSITORY / 'configs/_base_/datasets/synthetic_stable_diffusion.py'
     with pytest.raises(UserError, match='weights/stable-diffusion-inpainting'):
-        SYNTHESISERS.build(Config.fromfile(path).synthesiser)
+        build_part(SYNTHESISERS, Config.fromfile(path).synthesiser, CLASSES)
