@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from torch import Tensor, nn
 
+from mmdsym.half_precision import multiplies_bfloat16
+
 _INPUTS = """graph(%x, %weight, %bias, %stride, %padding, %dilation, %transposed, %output_padding,
     %groups, %benchmark, %deterministic, %cudnn, %tf32, %low, %high):"""
 _APART = f"""{_INPUTS}
@@ -66,13 +68,6 @@ class Folded:
         found = short(inputs.bfloat16()).float()
         if F.cosine_similarity(found, self._traced_network(inputs)).min() > _LEAST_COSINE:
             self._traced_network, self._precision = short, torch.bfloat16
-
-
-def multiplies_bfloat16() -> bool:
-    """Says whether this processor has a unit for it; without one, bfloat16 is slower here."""
-    # torch keeps the question to itself, and older ones do not know it.
-    ask = getattr(torch.cpu, '_is_amx_tile_supported', None)
-    return torch.backends.mkldnn.is_available() and ask is not None and ask()
 
 
 def _fused(network: nn.Module, inputs: Tensor) -> torch.jit.ScriptModule:

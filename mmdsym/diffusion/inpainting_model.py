@@ -9,6 +9,7 @@ from diffusers import EDMDPMSolverMultistepScheduler
 from mmengine.model import BaseModel
 from torch import Tensor
 
+from mmdsym.half_precision import autocast_where_fast
 from mmdsym.registry import MODELS
 
 from .denoiser import PatchDenoiser
@@ -20,7 +21,8 @@ class DefectInpaintingDiffusion(BaseModel):
     """Learns to fill a masked region of a surface with a defect of a class, or with none.
 
     Conditional denoising diffusion with the preconditioning and the noise levels of Karras et al.
-    (arXiv 2206.00364), and classifier-free guidance (arXiv 2207.12598).
+    (arXiv 2206.00364), and classifier-free guidance (arXiv 2207.12598). On a CPU with a unit for
+    bfloat16 it learns in that, which nearly halves the time; painting stays in float32.
 
     Args:
         num_classes: Defect classes; filled in from the training data when ``None`` in a config.
@@ -93,13 +95,14 @@ class DefectInpaintingDiffusion(BaseModel):
         """Squared error of each example, of similar size at each noise level, shape (N,)."""
         sigma = levels.view(-1, 1, 1, 1)
         noisy = batch.image + noise * sigma
-        predicted = self.denoiser(
-            self.scheduler.precondition_inputs(noisy, sigma),
-            batch.known(),
-            batch.masks(),
-            self.scheduler.precondition_noise(levels),
-            classes,
-        ).float()
+        with autocast_where_fast(noisy.device):
+            predicted = self.denoiser(
+                self.scheduler.precondition_inputs(noisy, sigma),
+                batch.known(),
+                batch.masks(),
+                self.scheduler.precondition_noise(levels),
+                classes,
+            ).float()
         # The picture is this plus a multiple of the prediction, see arXiv 2206.00364, section 5.
         without = self.scheduler.precondition_outputs(noisy, torch.zeros_like(noisy), sigma)
         unit = self.scheduler.precondition_outputs(noisy, torch.ones_like(noisy), sigma) - without

@@ -1,0 +1,77 @@
+"""bfloat16 where the processor has a unit for it: nearly the same results, weights in float32."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from mmdsym import half_precision
+from mmdsym.diffusion.inpainting_model import DefectInpaintingDiffusion
+from mmdsym.half_precision import autocast_where_fast, multiplies_bfloat16
+
+
+@pytest.fixture
+def model() -> DefectInpaintingDiffusion:
+    torch.manual_seed(0)
+    unet = dict(
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=('DownBlock2D', 'DownBlock2D'),
+        up_block_types=('UpBlock2D', 'UpBlock2D'),
+        norm_num_groups=4,
+    )
+    return DefectInpaintingDiffusion(
+        num_classes=2,
+        denoiser=dict(crop_size=32, channels=1, patch_size=4, unet=unet),
+        noise_schedule=dict(sigma_data=0.1, prediction_type='epsilon'),
+        noise_levels=dict(mean=-0.4, std=1.7),
+    )
+
+
+def loss_and_gradients(model: nn.Module) -> tuple[float, dict[str, torch.Tensor]]:
+    torch.manual_seed(1)
+    image = torch.randint(0, 256, (4, 1, 32, 32), dtype=torch.uint8)
+    region = torch.zeros_like(image)
+    region[:, :, 8:24, 8:24] = 255
+    model.zero_grad()
+    loss = model(image, region, region, torch.tensor([0, 1, -1, 0]), mode='loss')['loss']
+    loss.backward()
+    return loss.item(), {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+def test_a_diffusion_model_learns_nearly_the_same(model, monkeypatch):
+    monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: False)
+    expected, exact = loss_and_gradients(model)
+    monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: True)
+    weights = copy.deepcopy(model.state_dict())
+    found, gradients = loss_and_gradients(model)
+    assert found != expected and found == pytest.approx(expected, rel=0.02)
+    assert all(weight.dtype == torch.float32 for weight in model.parameters())
+    assert all(gradient.dtype == torch.float32 for gradient in gradients.values())
+    one, other = (torch.cat([g.flatten() for g in all_.values()]) for all_ in (exact, gradients))
+    assert torch.cosine_similarity(one, other, dim=0) > 0.99
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, weights[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ('device', 'has_unit', 'product'),
+    [
+        ('cpu', True, torch.bfloat16),
+        ('cpu', False, torch.float32),
+        ('meta', True, torch.float32),
+    ],
+)
+def test_only_a_cpu_with_the_unit_changes_its_digits(device, has_unit, product, monkeypatch):
+    monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: has_unit)
+    matrix = torch.ones(2, 2)
+    with autocast_where_fast(torch.device(device)):
+        assert (matrix @ matrix).dtype == product
+
+
+def test_a_torch_that_cannot_be_asked_has_no_unit(monkeypatch):
+    monkeypatch.delattr(torch.cpu, '_is_amx_tile_supported', raising=False)
+    assert not multiplies_bfloat16()
