@@ -114,8 +114,8 @@ def find_checkpoint(target: Path) -> Path:
     pointer = target / 'last_checkpoint'
     if pointer.is_file():
         named = Path(pointer.read_text(encoding='utf-8').strip())
-        # A work directory that was moved still names its old place.
-        for path in (named, target / named.name):
+        # A work directory that was moved or copied still names its old place.
+        for path in (target / named.name, named):
             if path.is_file():
                 return path
     numbered = [

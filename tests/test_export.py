@@ -402,6 +402,13 @@ def test_runs_are_found_or_the_lack_is_named(atss_run, tmp_path):
     for name in ('iter_900.pth', 'iter_1000.pth', 'best.pth'):
         (tmp_path / name).write_bytes(b'')
     assert find_checkpoint(tmp_path) == tmp_path / 'iter_1000.pth'
+    # A copy of a run is a run of its own, even while the original is there.
+    copied = tmp_path / 'copied'
+    copied.mkdir()
+    (copied / 'iter_3.pth').write_bytes(b'')
+    (tmp_path / 'iter_3.pth').write_bytes(b'')
+    (copied / 'last_checkpoint').write_text(str(tmp_path / 'iter_3.pth'))
+    assert find_checkpoint(copied) == copied / 'iter_3.pth'
     with pytest.raises(UserError, match='--config'):
         load_run(tmp_path)
     with pytest.raises(UserError, match='cannot be read'):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmdsym.datasets.preparation.inspection import measure, readable_size
-from mmdsym.datasets.preparation.records import SourceImage
+from mmdsym.datasets.preparation.inspection import measure, readable_size, unused_bits
+from mmdsym.datasets.preparation.records import Source, SourceImage
 from mmdsym.image_files import FORMATS, as_rgb, open_image, read_rgb
 
 GREY = np.random.default_rng(5).integers(0, 256, (30, 40), dtype=np.uint8)
@@ -81,6 +81,22 @@ def test_cmyk_is_as_in_training_but_for_a_grey_level(tmp_path):
     path = save(tmp_path / 'a.jpg', Image.fromarray(COLOUR).convert('CMYK'))
     difference = np.asarray(read_rgb(path)).astype(int) - cv2.imread(str(path))[..., ::-1]
     assert np.abs(difference).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ('highest', 'used'), [(2**16, None), (2**15, None), (2**14, 14), (2**12, 12)]
+)
+def test_a_camera_that_leaves_bits_unused_is_told(tmp_path, highest, used):
+    pixels = np.full((30, 40), highest - 1, np.uint16)
+    source = Source('voc', tmp_path, ['dent'], [])
+    for name, content in (('a.png', pixels), ('b.png', pixels // 2), ('c.png', COLOUR)):
+        image = SourceImage(save(tmp_path / name, content), name)
+        assert measure(image) == ''
+        source.images.append(image)
+    told = unused_bits(source)
+    assert len(told) == (used is not None)
+    if used:
+        assert told[0].startswith(f'2 images of 16 bits use {used} of them (no pixel is above')
 
 
 def test_images_are_turned_as_their_exif_data_say(tmp_path):

@@ -101,6 +101,8 @@ def fault_of_reading(call: ast.Call, name: str, names: dict[str, str]) -> str:
         return '' if is_constant(call, 'weights_only', True) else 'give weights_only=True'
     if name == 'numpy.load' and has(call, 'allow_pickle'):
         return '' if is_constant(call, 'allow_pickle', False) else 'leave allow_pickle off'
+    if name == 'PIL.Image.open':
+        return '' if has(call, 'formats') else 'use mmdsym.image_files, which runs few decoders'
     if name in ('yaml.load', 'yaml.load_all'):
         loaders = [k.value for k in call.keywords if k.arg == 'Loader'] or call.args[1:]
         safe = loaders and full_name(loaders[0], names) in SAFE_YAML_LOADERS
@@ -183,6 +185,7 @@ def test_the_allow_list_names_what_is_there():
         'import yaml\nyaml.load(text)',
         'import yaml\nyaml.load(text, Loader=yaml.Loader)',
         'import yaml\nyaml.unsafe_load(text)',
+        'from PIL import Image\nImage.open(path)',
         'from xml.etree.ElementTree import parse\nparse(path)',
         'import xml.etree.ElementTree as ET\nET.fromstring(text)',
         'from lxml import etree\netree.parse(path)',
@@ -213,6 +216,7 @@ def test_the_search_finds_what_it_is_for(source):
         'from xml.sax.saxutils import quoteattr\nquoteattr(text)',
         'import subprocess\nsubprocess.run([program, text], check=True)',
         'import json\njson.loads(text)',
+        'from PIL import Image\nImage.open(path, formats=FORMATS)',
         'import importlib\nimportlib.import_module("mmdsym.report")',
         'import re\nre.compile(text)',
     ],

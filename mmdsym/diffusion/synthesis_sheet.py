@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from mmdsym.errors import UserError
+from mmdsym.image_files import read_rgb
 from mmdsym.visualization.sheet import CLASS_COLOURS, GREEN, Box, compose_sheet, draw_panel
 
 from .cache_annotations import read_annotations
@@ -132,9 +133,8 @@ def _region_panel(example: _Example, caption: str) -> Image.Image:
 
 def _open(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as opened:
-            return opened.convert('RGB')
-    except OSError:
+        return read_rgb(path)
+    except (OSError, ValueError):
         raise UserError(
             f'the image {path} cannot be read: restore it, or run tools/synthesize.py if '
             'it belongs to a cache.'

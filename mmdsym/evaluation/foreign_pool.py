@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
@@ -13,6 +12,7 @@ import mmcv
 import numpy as np
 from PIL import Image
 
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
 from mmdsym.free_space import find_free_box
 
@@ -69,9 +69,8 @@ def make_foreign_pool(
     if extra is not None:
         pictures = cycle(_pictures(Path(extra)))
         makers['extra'] = lambda: _square_crop(rng, next(pictures), size)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix='.unfinished_') as folder:
-        draft = Path(folder) / 'pool'
+    with scratch_folder(out.parent, '.unfinished_pool') as folder:
+        draft = folder / 'pool'
         draft.mkdir()
         for index, (kind, make) in zip(range(count), cycle(makers.items()), strict=False):
             pixels = np.clip(np.rint(make()), 0, 255).astype(np.uint8)

@@ -6,12 +6,12 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.errors import UserError
 
@@ -60,19 +60,16 @@ def write_folder(folder: Path, files: Mapping[str, bytes], summary: Mapping[str,
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = json.dumps(dict(summary, files=digests), indent=1).encode()
     try:
-        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix='.unfinished_report_'))
+        with scratch_folder(folder.parent, '.unfinished_report') as scratch:
+            draft = scratch / 'report'
+            draft.mkdir()
+            for name, content in (*files.items(), (MANIFEST, manifest)):
+                write_file(draft / name, content)
+            _put_in_place(draft, folder)
     except OSError as error:
         raise UserError(
             f"'{folder.parent}' cannot be written to ({error.strerror}): make it writable."
         ) from error
-    try:
-        for name, content in (*files.items(), (MANIFEST, manifest)):
-            write_file(draft / name, content)
-        # What mkdtemp makes is for its owner alone.
-        draft.chmod(folder.parent.stat().st_mode & 0o777)
-        _put_in_place(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _put_in_place(draft: Path, folder: Path) -> None:

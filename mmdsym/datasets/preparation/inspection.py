@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -27,6 +28,9 @@ from mmdsym.datasets.preparation.records import (
 )
 from mmdsym.errors import UserError
 from mmdsym.image_files import content_of, open_image, upright
+
+DEEP_BITS = 16
+"""Of the deepest images that are prepared."""
 
 TOLERANCE = 1.0
 """Pixels by which a box may stick out of its image: rounding, not a fault."""
@@ -91,14 +95,35 @@ def measure(image: SourceImage) -> str:
             with open_image(io.BytesIO(data)) as opened:
                 pixels = upright(opened)
                 content = content_of(pixels)
+                deep = pixels.mode == 'I;16'
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         return f'is too large ({error})'
     # Decoders of damaged files raise almost anything, struct.error and KeyError among it.
     except Exception as error:
         return f'cannot be decoded ({error})'
+    image.brightest = int(np.asarray(pixels).max()) if deep else None
     image.width, image.height = pixels.size
     image.pixel_hash = hashlib.sha256(content).hexdigest()
     return ''
+
+
+def unused_bits(source: Source) -> list[str]:
+    """Warns of cameras that put 10, 12 or 14 bits into files of 16, of which training sees 8.
+
+    Returns:
+        A sentence where images of 16 bits leave the upper half of their range to nobody.
+    """
+    values = [image.brightest for image in source.images + source.unlabelled]
+    deep = [value for value in values if value is not None]
+    used = max(deep, default=0).bit_length()
+    # One bit less is a dark image, no camera of fewer bits.
+    if not deep or used > DEEP_BITS - 2:
+        return []
+    return [
+        f'{len(deep)} images of {DEEP_BITS} bits use {used} of them (no pixel is above {max(deep)} '
+        f'of {2**DEEP_BITS - 1}), while training sees the upper 8: stretch them to the whole range '
+        'before, or they are too dark.'
+    ]
 
 
 def is_text(name: str) -> bool:

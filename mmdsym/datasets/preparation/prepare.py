@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mmdsym.datasets.preparation.card import make_card, render_card
 from mmdsym.datasets.preparation.cocojson import CocoDocuments
-from mmdsym.datasets.preparation.inspection import inspect
+from mmdsym.datasets.preparation.inspection import inspect, unused_bits
 from mmdsym.datasets.preparation.known_good import choose_known_good
 from mmdsym.datasets.preparation.mending import mend, refuse
 from mmdsym.datasets.preparation.records import Problem, Source, SourceImage
@@ -89,7 +89,7 @@ def prepare(
         refuse(problems)
     _require_images(source)
     subsets = choose_subsets(source, choices or Choices())
-    source.notes += remarks_on(source, subsets)
+    source.notes += [*remarks_on(source, subsets), *unused_bits(source)]
     if tiles is None:
         return write_prepared(source, subsets, out / name, problems, mended, force)
     with cut_into_tiles(source, subsets, tiles, out) as (tiled, lists):

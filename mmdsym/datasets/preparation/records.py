@@ -94,6 +94,7 @@ class SourceImage:
         height: True height in pixels; 0 until inspected.
         file_hash: SHA-256 of the file; empty until inspected.
         pixel_hash: SHA-256 of the decoded pixels; empty until inspected or when damaged.
+        brightest: Largest value of a pixel of 16 bits; None for images of fewer.
         known_good: Whether a person said that it has no defect.
         label_source: Where its labels come from, such as `'human'` or `'corrected'`; empty where
             nobody said.
@@ -111,6 +112,7 @@ class SourceImage:
     height: int = 0
     file_hash: str = ''
     pixel_hash: str = ''
+    brightest: int | None = None
     known_good: bool = False
     label_source: str = ''
     tile: TileOrigin | None = None

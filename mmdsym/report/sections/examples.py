@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from PIL import Image
 
 from mmdsym.errors import UserError
+from mmdsym.image_files import read_rgb
 from mmdsym.report.material import Material
 from mmdsym.report.parts import Picture, Section, absent
 from mmdsym.report.style import class_colour
@@ -62,9 +63,8 @@ def _picture(material: Material, name: str, images: Sequence[int]) -> Picture:
 def _panels(material: Material, image: int) -> list[Image.Image]:
     path = material.data.paths[image]
     try:
-        with Image.open(path) as opened:
-            pixels = opened.convert('RGB')
-    except OSError as error:
+        pixels = read_rgb(path)
+    except (OSError, ValueError) as error:
         raise UserError(f"the image '{path}' cannot be read; repair or remove it.") from error
     true, found = _true_boxes(material, image), _found_boxes(material, image)
     captions = (
