@@ -13,12 +13,12 @@ from mmengine.config import Config
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 
+from mmdsym import atomic_folder
 from mmdsym.diffusion import (
     DefectInpaintingDiffusion,
     DiffusionSynthesiser,
     SampleSheetHook,
     sample_sheet_hook,
-    weights,
 )
 from mmdsym.diffusion.denoiser import PatchDenoiser
 from mmdsym.diffusion.region_batch import to_batch, to_pixels
@@ -298,7 +298,7 @@ def test_a_model_that_was_aside_when_the_process_was_killed_comes_back(tmp_path,
     # Killed between the two renames, and not even able to clear up.
     os.replace(place, tmp_path / '.weights.replaced')
     with monkeypatch.context() as patch:
-        patch.setattr(weights, 'put_in_place', killed)
+        patch.setattr(atomic_folder, 'put_in_place', killed)
         with pytest.raises(KeyboardInterrupt):
             save(place, 2.0)
     assert bias_of(place) == 1.0 and list(tmp_path.iterdir()) == [place]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from mmdsym.atomic_file import write_file
+from mmdsym.atomic_folder import drafted_folder
 from mmdsym.clip.extent_head import ExtentHead
 from mmdsym.clip.model_building import CONFIG_NAME, EXTENT_NAME, WEIGHTS_NAME, ClipModel
+from mmdsym.errors import UserError
+
+_OWN = tuple(Path(name).parts[0] for name in (CONFIG_NAME, EXTENT_NAME, WEIGHTS_NAME))
 
 
 def write_clip(
@@ -19,7 +21,7 @@ def write_clip(
     """Writes a model so that ``build_clip`` finds it as ``weights``, and open_clip as a folder.
 
     Everything is written and synced in a temporary folder beside it, and then renamed: a folder
-    with a config is complete, whenever the process was killed.
+    with a config is complete, whenever the process was killed. An earlier model is replaced.
 
     Args:
         folder: Created where it is missing. Files of others in it stay.
@@ -30,19 +32,21 @@ def write_clip(
     Raises:
         UserError: The disk is full or does not let us write.
     """
-    draft = folder.with_name(f'.{folder.name}.unfinished')
-    shutil.rmtree(draft, ignore_errors=True)
+    # A link leads to where the model is to lie.
+    folder = folder.resolve()
     try:
-        for name, content in _files(built, settings, extent_head).items():
-            write_file(draft / name, content)
-            _sync_folder((draft / name).parent)
-        _publish(draft, folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        with drafted_folder(folder, _OWN) as draft:
+            for name, content in _files(built, settings, extent_head).items():
+                write_file(draft / name, content)
+    except OSError as error:
+        raise UserError(
+            f'the CLIP model cannot be written to {folder} ({error.strerror or error}): free some '
+            'space, or make the folder writable, then go on with --resume.'
+        ) from error
 
 
 def _files(built: ClipModel, settings: Mapping, extent_head: ExtentHead | None) -> dict[str, bytes]:
-    """Name to content, the config last."""
+    """Name to content."""
     from safetensors.torch import save
 
     modules = {WEIGHTS_NAME: built.network, EXTENT_NAME: extent_head}
@@ -57,31 +61,3 @@ def _files(built: ClipModel, settings: Mapping, extent_head: ExtentHead | None) 
         mmdsym={**settings, 'extent_width': None if extent_head is None else extent_head.width},
     )
     return {**files, CONFIG_NAME: (json.dumps(content, indent=2) + '\n').encode()}
-
-
-def _publish(draft: Path, folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
-        # Without its config a folder is no model: none holds the files of two.
-        for name in (CONFIG_NAME, EXTENT_NAME):
-            (folder / name).unlink(missing_ok=True)
-        _sync_folder(folder)
-        for name in (EXTENT_NAME, WEIGHTS_NAME, CONFIG_NAME):
-            if (draft / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(draft / name, folder / name)
-                _sync_folder((folder / name).parent)
-    else:
-        os.replace(draft, folder)
-    _sync_folder(folder)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk itself, where the system offers that."""
-    if not hasattr(os, 'O_DIRECTORY'):
-        return
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,10 +9,10 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mmdsym.atomic_file import remove_drafts, write_file
+from mmdsym.atomic_folder import draft_of, give_back, put_in_place
 from mmdsym.errors import UserError
 
-from .atomic_file import remove_drafts, write_file
-from .atomic_folder import draft_of, give_back, put_in_place
 from .cache_annotations import make_annotations, read_annotations
 from .cache_key import CacheKey
 from .cache_manifest import (
@@ -29,6 +29,8 @@ from .cache_record import encode, make_record, read_record
 from .labelled_images import LabelledImages
 from .layout import ImageLayout
 from .painting import SyntheticImage
+
+_OWN = (MANIFEST, ANNOTATIONS, 'images')
 
 
 class SynthesisCache:
@@ -74,7 +76,7 @@ class SynthesisCache:
             UserError: The folder cannot be written.
         """
         try:
-            give_back(self.folder)
+            give_back(self.folder, _OWN)
             # Whoever put a link here: nothing is written to where it leads.
             for path in (self.draft, self.draft / 'images'):
                 if path.is_symlink():
@@ -183,7 +185,7 @@ class SynthesisCache:
         write_file(self.draft / MANIFEST, json.dumps(seal(manifest), indent=1).encode())
         try:
             self._keep_foreign_files()
-            put_in_place(self.folder)
+            put_in_place(self.folder, _OWN)
         except OSError as error:
             raise _cannot_write(self.folder, error) from error
 
@@ -213,16 +215,15 @@ class SynthesisCache:
         return min(siblings)[1:] if siblings else None
 
     def _keep_foreign_files(self) -> None:
-        """Moves what others put into a damaged cache to the one that takes its place."""
-        own = {MANIFEST, 'images', *file_names(self.count)}
-        for below in ('', 'images'):
-            folder = self.folder / below
-            if folder.is_symlink() or not folder.is_dir():
-                continue
-            for path in list(folder.iterdir()):
-                name = f'{below}/{path.name}'.lstrip('/')
-                if name not in own and not path.name.startswith('.') and not path.is_symlink():
-                    os.replace(path, self.draft / name)
+        """Moves what others put among a damaged cache's images to those that take their place."""
+        folder = self.folder / 'images'
+        if folder.is_symlink() or not folder.is_dir():
+            return
+        own = set(file_names(self.count))
+        for path in list(folder.iterdir()):
+            name = f'images/{path.name}'
+            if name not in own and not path.name.startswith('.') and not path.is_symlink():
+                os.replace(path, self.draft / name)
 
 
 def _compare(path: Path, digest: str) -> str | None:

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from mmdsym.atomic_file import write_file
 from mmdsym.clip.prototypes import HeldOutQuality, judge
 from mmdsym.errors import UserError
 
-from .atomic_file import write_file
 from .crop_features import CropFeatures
 from .crop_set import CropSet, collect_crops
 from .labelled_images import LabelledImages

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from diffusers import EDMDPMSolverMultistepScheduler, UNet2DModel
 from safetensors import SafetensorError
 
+from mmdsym.atomic_folder import drafted_folder
 from mmdsym.errors import UserError
-
-from .atomic_folder import draft_of, give_back, put_in_place
 
 _UNET, _SCHEDULER, _DESCRIPTION = 'unet', 'scheduler', 'mmdsym.json'
 
@@ -47,29 +45,24 @@ def save_diffusion(
 ) -> None:
     """Writes a folder with ``unet/``, ``scheduler/`` and ``mmdsym.json``, whole or not at all.
 
-    An earlier folder of this name is replaced once the new one is complete. What a killed process
-    has left is cleared up first.
+    An earlier model of this name is replaced once the new one is complete. Files of others beside
+    it stay. What a killed process has left is cleared up first.
 
     Raises:
         UserError: The disk is full or does not let us write; an earlier folder stays as it was.
     """
     folder = Path(folder)
-    draft = draft_of(folder)
     try:
-        give_back(folder)
-        shutil.rmtree(draft, ignore_errors=True)
-        unet.save_pretrained(draft / _UNET, safe_serialization=True)
-        scheduler.save_pretrained(draft / _SCHEDULER)
-        (draft / _DESCRIPTION).write_text(json.dumps(asdict(about), indent=2))
-        put_in_place(folder)
+        with drafted_folder(folder, (_UNET, _SCHEDULER, _DESCRIPTION)) as draft:
+            unet.save_pretrained(draft / _UNET, safe_serialization=True)
+            scheduler.save_pretrained(draft / _SCHEDULER)
+            (draft / _DESCRIPTION).write_text(json.dumps(asdict(about), indent=2))
     # safetensors reports a full disk as an error of its own.
     except (OSError, SafetensorError) as error:
         raise UserError(
             f'the diffusion model cannot be written to {folder} ({error}): free some space, or '
             'make the folder writable, then go on with --resume.'
         ) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
 
 
 def load_diffusion(
