@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
@@ -107,3 +108,23 @@ def tiny_config(tiny_data: Path):
         return cfg
 
     return load
+
+
+@pytest.fixture(scope='module')
+def labelled(tiny_data: Path):
+    """The labelled images of the tiny data, as synthesis reads them."""
+    from synthesis_data import read
+
+    return read(tiny_data)
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture):
+    """What MMEngine's logger says, which hands nothing on to that of pytest."""
+    from mmengine.logging import MMLogger
+
+    logger = MMLogger.get_current_instance()
+    logger.addHandler(caplog.handler)
+    caplog.set_level(logging.INFO)
+    yield caplog
+    logger.removeHandler(caplog.handler)

@@ -1,13 +1,11 @@
 """Where synthetic defects are laid out."""
 
-import logging
 from collections import Counter
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.logging import MMLogger
 
 from mmdsym.diffusion.class_boxes import spoils_nothing
 from mmdsym.diffusion.labelled_images import LabelledImage, LabelledImages
@@ -40,15 +38,6 @@ def labelled_images(*images, classes=('dent', 'spot')) -> LabelledImages:
 
 def planner(images, seed=0, **config) -> LayoutPlanner:
     return LayoutPlanner(images, LayoutConfig(**config), seed)
-
-
-@pytest.fixture
-def log(caplog):
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 @st.composite

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from PIL import Image
 from synthesis_data import COUNT, Stamp, contents, read, synthesis
 
+from mmdsym.atomic_folder import draft_of
 from mmdsym.diffusion import cache_key
-from mmdsym.diffusion.labelled_images import LabelledImages, read_labelled_images
+from mmdsym.diffusion.labelled_images import read_labelled_images
 from mmdsym.diffusion.layout_config import LayoutConfig
 from mmdsym.diffusion.synthesis import SynthesisReport
 from mmdsym.errors import UserError
@@ -38,20 +38,6 @@ class Picky:
             for image, (x1, y1, _, _) in zip(images, boxes, strict=True)
         ]
         return np.array([value % self.of < self.accepted for value in values], dtype=bool)
-
-
-@pytest.fixture(scope='module')
-def labelled(tiny_data) -> LabelledImages:
-    return read(tiny_data)
-
-
-@pytest.fixture
-def log(caplog):
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 def annotations(report: SynthesisReport) -> dict:
@@ -116,7 +102,7 @@ def test_a_killed_run_is_continued_to_the_same_bytes(labelled, tmp_path, log):
     slow = synthesis(labelled, Stamp(pause=0.15), batch_size=2)
     process = in_another_process(slow.make_or_find, tmp_path / 'killed')
     folder = tmp_path / 'killed' / whole.folder.name
-    draft = folder.with_name(f'.{folder.name}.unfinished')
+    draft = draft_of(folder)
     deadline = time.monotonic() + 120
     while len(list(draft.glob('images/*.png'))) < 3:
         assert time.monotonic() < deadline and process.is_alive()
@@ -142,7 +128,7 @@ def test_a_run_that_was_killed_while_it_put_the_cache_in_place_is_finished(
     whole = synthesis(labelled).make_or_find(tmp_path)
     before = contents(whole.folder)
     folder = whole.folder
-    draft = folder.with_name(f'.{folder.name}.unfinished')
+    draft = draft_of(folder)
     shutil.copytree(folder, draft)
     aside = folder.with_name(f'.{folder.name}.replaced')
     folder.rename(aside)

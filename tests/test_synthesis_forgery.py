@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -11,31 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mmengine.logging import MMLogger
 from PIL import Image
-from synthesis_data import COUNT, Stamp, contents, read, synthesis
+from synthesis_data import COUNT, Stamp, contents, synthesis
 
+from mmdsym.atomic_folder import draft_of
 from mmdsym.diffusion import cache_manifest
 from mmdsym.diffusion.cache_manifest import read_manifest, read_manifests, seal
 from mmdsym.diffusion.cache_record import encode
-from mmdsym.diffusion.labelled_images import LabelledImages
 from mmdsym.diffusion.synthesis_quality import read_painted_crops
 from mmdsym.diffusion.synthesis_sheet import draw_synthetic_regions
 from mmdsym.errors import UserError
-
-
-@pytest.fixture(scope='module')
-def labelled(tiny_data) -> LabelledImages:
-    return read(tiny_data)
-
-
-@pytest.fixture
-def log(caplog):
-    logger = MMLogger.get_current_instance()
-    logger.addHandler(caplog.handler)
-    caplog.set_level(logging.INFO)
-    yield caplog
-    logger.removeHandler(caplog.handler)
 
 
 @pytest.fixture
@@ -211,7 +195,7 @@ def test_links_are_named_and_not_followed(
 @pytest.mark.parametrize('below', ['', 'images', 'images/.000000.png.unfinished'])
 def test_nothing_is_written_through_links(labelled, tmp_path, made, outside, below):
     before = contents(made)
-    draft = made.with_name(f'.{made.name}.unfinished')
+    draft = draft_of(made)
     shutil.rmtree(made)
     link(draft / below, outside / 'secret.png' if below.endswith('unfinished') else outside)
     report = synthesis(labelled).make_or_find(tmp_path / 'caches')
@@ -266,7 +250,7 @@ RECORDS = {
 @pytest.mark.parametrize('name', RECORDS)
 def test_an_image_with_a_forged_record_is_painted_anew(labelled, tmp_path, made, name):
     before = contents(made)
-    draft = made.with_name(f'.{made.name}.unfinished')
+    draft = draft_of(made)
     os.replace(made, draft)
     path = draft / 'images/000002.png'
     with Image.open(path) as image:
@@ -281,7 +265,7 @@ def test_an_image_with_a_forged_record_is_painted_anew(labelled, tmp_path, made,
 
 def test_an_image_of_another_size_is_not_unpacked(labelled, tmp_path, made, monkeypatch):
     before = contents(made)
-    draft = made.with_name(f'.{made.name}.unfinished')
+    draft = draft_of(made)
     os.replace(made, draft)
     Image.new('L', (9000, 9000)).save(draft / 'images/000002.png')
     unpacked = []

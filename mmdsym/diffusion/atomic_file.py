@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mmdsym.atomic_file import remove_drafts, write_file
+from mmdsym.atomic_file import write_file
 
-__all__ = ['remove_drafts', 'write_file']
+__all__ = ['write_file']
