@@ -20,6 +20,11 @@ def boxes(*levels):
     return torch.tensor(levels)[:, None], torch.zeros(len(levels), dtype=torch.long)
 
 
+def rejects(veto, features, labels):
+    (answer,) = veto.rejects([features], [labels])
+    return answer
+
+
 @given(
     levels=st.lists(st.lists(st.floats(0, 1), min_size=1, max_size=4), min_size=20, max_size=40),
     cost=st.floats(0.01, 0.5),
@@ -29,7 +34,7 @@ def test_it_costs_no_more_than_it_may(levels, cost):
     images = [boxes(*of_image) for of_image in levels]
     right = [len(of_image) for of_image in levels]
     veto.fit([f for f, _ in images], [n for _, n in images], right)
-    lost = sum(n for image, n in zip(images, right, strict=True) if veto.rejects(*image))
+    lost = sum(n for image, n in zip(images, right, strict=True) if rejects(veto, *image))
     assert lost <= cost * sum(right)
 
 
@@ -55,13 +60,13 @@ def test_right_boxes_are_never_lost_beyond_the_limit(images, cost, classes):
     ]
     right = [count for _, count in images]
     veto.fit([f for f, _ in shown], [n for _, n in shown], right)
-    lost = sum(count for image, count in zip(shown, right, strict=True) if veto.rejects(*image))
+    lost = sum(count for image, count in zip(shown, right, strict=True) if rejects(veto, *image))
     assert lost <= cost * sum(right)
     strict = ForeignVeto(measures, cost)
     strict.fit([f for f, _ in shown], [n for _, n in shown], right)
     useful = [count for (_, labels), count in zip(shown, right, strict=True) if count * len(labels)]
     if len(useful) < 20 or sum(useful) < 20:
-        assert not any(strict.rejects(*image) for image in shown)
+        assert not any(rejects(strict, *image) for image in shown)
         assert bool(cost) == (f'on {len(useful)} calibration images' in strict.reason)
     else:
         assert not strict.reason
@@ -71,7 +76,7 @@ def test_a_measure_that_is_no_number_turns_nothing_down():
     veto = ForeignVeto([first_column], 0.1)
     calibration = [boxes(float('nan'))] + [boxes(0.5)] * 30
     veto.fit([f for f, _ in calibration], [n for _, n in calibration], [1] * 31)
-    assert not veto.rejects(*calibration[0]) and not veto.rejects(*boxes(0.5))
+    assert not rejects(veto, *calibration[0]) and not rejects(veto, *boxes(0.5))
 
 
 def test_an_image_is_judged_by_its_most_familiar_box():
@@ -79,9 +84,9 @@ def test_an_image_is_judged_by_its_most_familiar_box():
     calibration = [boxes(0.5 + index / 100) for index in range(40)]
     veto.fit([f for f, _ in calibration], [n for _, n in calibration], [1] * 40)
     assert veto.counts and 0.5 <= veto.limits[0] < 0.56
-    assert veto.rejects(*boxes(0.1, 0.2, 0.3))
-    assert not veto.rejects(*boxes(0.1, 0.9))
-    assert not veto.rejects(torch.zeros(0, 1), torch.zeros(0, dtype=torch.long))
+    assert rejects(veto, *boxes(0.1, 0.2, 0.3))
+    assert not rejects(veto, *boxes(0.1, 0.9))
+    assert not rejects(veto, torch.zeros(0, 1), torch.zeros(0, dtype=torch.long))
 
 
 def test_an_image_is_foreign_only_if_all_measures_say_so():
@@ -91,9 +96,9 @@ def test_an_image_is_foreign_only_if_all_measures_say_so():
     veto.fit([row[None] for row in features], [labels] * 60, [1] * 60)
     limits = torch.from_numpy(veto.limits).float()
     below, above = limits - 0.01, limits + 0.01
-    assert veto.rejects(below[None], labels)
+    assert rejects(veto, below[None], labels)
     for mixed in (torch.stack([below[0], above[1]]), torch.stack([above[0], below[1]])):
-        assert not veto.rejects(mixed[None], labels)
+        assert not rejects(veto, mixed[None], labels)
     # Limits that only few reach together may lie higher than either could alone.
     assert (veto.limits > np.quantile(features.numpy(), 0.05, axis=0)).any()
 
@@ -103,7 +108,7 @@ def test_without_leave_or_boxes_nothing_is_turned_down():
     free, strict = ForeignVeto([first_column], 0.0), ForeignVeto([first_column])
     for veto, images in ((free, few * 8), (strict, few)):
         veto.fit([f for f, _ in images], [n for _, n in images], [1] * len(images))
-        assert not veto.counts and not veto.rejects(*boxes(0.0))
+        assert not veto.counts and not rejects(veto, *boxes(0.0))
         assert (veto.limits == -np.inf).all()
     with pytest.raises(UserError, match='cannot cost 1.0'):
         ForeignVeto([first_column], 1.0)
@@ -120,3 +125,13 @@ def test_likeness_is_that_of_the_nearest_crops_of_the_class():
     assert found[1] == pytest.approx(float(cosines[4:6].mean()), abs=1e-6)
     assert found[2] == pytest.approx(1.0), 'the only crop of its class is compared alone'
     assert found[3] == 1.0, 'nothing is known of this class'
+
+
+@given(images=st.lists(st.lists(st.floats(0, 1, width=32), max_size=4), max_size=6))
+def test_images_are_judged_alike_together_and_alone(images):
+    veto = ForeignVeto([first_column, lambda features, labels: -features[:, 0]])
+    veto.limits = np.array([0.5, -0.25])
+    shown = [boxes(*levels) for levels in images]
+    together = veto.rejects([features for features, _ in shown], [n for _, n in shown])
+    assert together == [rejects(veto, *boxes(*levels)) for levels in images]
+    assert not any(answer for answer, levels in zip(together, images, strict=True) if not levels)

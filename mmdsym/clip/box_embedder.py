@@ -75,7 +75,8 @@ class BoxEmbedder:
                     entry.feature = feature.clone()
         for path, entries in zip(paths, recalled, strict=True):
             memory.remember(path, entries)
+        width = next((len(entries[0].feature) for entries in recalled if entries), 0)
         return [
-            torch.stack([entry.feature for entry in entries]) if entries else torch.zeros(0, 0)
+            torch.stack([entry.feature for entry in entries]) if entries else torch.zeros(0, width)
             for entries in recalled
         ]

@@ -60,16 +60,27 @@ class ForeignVeto:
         """Whether anything is turned down at present."""
         return bool(np.isfinite(self.limits).all())
 
-    def familiarity(self, features: Tensor, labels: Tensor) -> np.ndarray:
-        """Returns what each measure says of the most familiar box; infinite without a box.
+    def familiarity(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> np.ndarray:
+        """Returns what each measure says of the most familiar box of each image.
 
         Args:
-            features: Of an image's boxes, (N, D).
-            labels: Their class indices, (N,).
+            features: Of the boxes of each image, (N, D).
+            labels: Their class indices, (N,) each.
+
+        Returns:
+            (images, measures), infinite for an image without a box.
         """
-        if not len(labels):
-            return np.full(len(self.measures), np.inf)
-        return np.array([float(measure(features, labels).max()) for measure in self.measures])
+        levels = np.full((len(labels), len(self.measures)), np.inf)
+        counts = [len(of_image) for of_image in labels]
+        if not sum(counts):
+            return levels
+        # Together: what a measure costs hardly depends on how many boxes it sees.
+        boxes = torch.cat(list(features)), torch.cat(list(labels))
+        for column, measure in enumerate(self.measures):
+            for row, values in enumerate(measure(*boxes).split(counts)):
+                if len(values):
+                    levels[row, column] = float(values.max())
+        return levels
 
     def fit(
         self,
@@ -84,9 +95,10 @@ class ForeignVeto:
             labels: Likewise.
             right_boxes: How many boxes of each image are right, shown or not.
         """
+        levels = self.familiarity(features, labels)
         mine = [
-            (self.familiarity(of_image, found), right)
-            for of_image, found, right in zip(features, labels, right_boxes, strict=True)
+            (level, right)
+            for level, found, right in zip(levels, labels, right_boxes, strict=True)
             if right and len(found)
         ]
         pairs = [pair for part in all_gather_object(mine) for pair in part]
@@ -94,8 +106,8 @@ class ForeignVeto:
         self.limits = np.full(len(self.measures), -np.inf)
         self.reason = self._reason_to_stay_out(counts)
         if self.cost and not self.reason:
-            levels = np.repeat(np.stack([level for level, _ in pairs]), counts, axis=0)
-            self.limits = _joint_limits(levels, self.cost)
+            right_levels = np.repeat(np.stack([level for level, _ in pairs]), counts, axis=0)
+            self.limits = _joint_limits(right_levels, self.cost)
 
     def _reason_to_stay_out(self, right_boxes: Sequence[int]) -> str:
         """Says why calibration images with so many right boxes each are too few, if they are."""
@@ -107,14 +119,16 @@ class ForeignVeto:
             f'{self.min_images} or {_FEWEST_BOXES}'
         )
 
-    def rejects(self, features: Tensor, labels: Tensor) -> bool:
-        """Says whether an image is turned down.
+    def rejects(self, features: Sequence[Tensor], labels: Sequence[Tensor]) -> list[bool]:
+        """Says of each image whether it is turned down.
 
         Args:
-            features: Of its boxes that CLIP was shown, (N, D).
-            labels: Their class indices, (N,).
+            features: Of the boxes of each image that CLIP was shown, (N, D).
+            labels: Their class indices, (N,) each.
         """
-        return self.counts and bool((self.familiarity(features, labels) < self.limits).all())
+        if not self.counts:
+            return [False] * len(labels)
+        return (self.familiarity(features, labels) < self.limits).all(axis=1).tolist()
 
 
 def _joint_limits(levels: np.ndarray, cost: float) -> np.ndarray:

@@ -178,10 +178,7 @@ class PseudoLabelFilter:
         began = time.perf_counter()
         first = self.boxes(predictions, images)
         look = self._look(predictions, images, first, self.crops.counts)
-        verdicts = [
-            self.crops(*of_image)
-            for of_image in zip(predictions, first, look.asked, look.features, strict=True)
-        ]
+        verdicts = self.crops(predictions, first, look.asked, look.features)
         closed = self._closed(look)
         for found, verdict, is_closed in zip(predictions, verdicts, closed, strict=True):
             found.clip_scores = verdict.clip.to(found.scores)
