@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmengine.dataset import worker_init_fn
 
-from mmdsym.clip import CLIPAdaptation, CLIPScorer, CropDataset, CropMetric
+from mmdsym.clip import CLIPAdaptation, CLIPScorer, CropDataset, CropMetric, folded
 from mmdsym.clip import adaptation as adaptation_module
 from mmdsym.clip.contrastive import class_contrastive_losses
 from mmdsym.clip.crop_augmentation import CropAugmentation, edge_offsets
@@ -309,7 +309,8 @@ def adapt_config(tiny_config, tmp_path):
     return load
 
 
-def test_training_resuming_and_scoring(adapt_config, tmp_path, tiny_data):
+def test_training_resuming_and_scoring(adapt_config, tmp_path, tiny_data, monkeypatch):
+    monkeypatch.setattr(folded, 'multiplies_bfloat16', lambda: False)
     build_runner(adapt_config(2, experiment_name='first')).train()
     cfg = adapt_config(4, experiment_name='second', resume=True)
     runner = build_runner(cfg)

@@ -22,8 +22,8 @@ import numpy as np
 from mmengine.config import Config, DictAction
 
 import mmdsym  # noqa: F401  (registers the parts and lets torch read checkpoints)
+from mmdsym.atomic_file import write_file
 from mmdsym.command_line import build_runner
-from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.labelling import suggest
 from mmdsym.labelling.image_list import read_image_list

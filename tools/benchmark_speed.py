@@ -22,9 +22,9 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
+from mmdsym.atomic_file import write_file
 from mmdsym.benchmark.hardware import commit, hardware, versions
 from mmdsym.benchmark.speed import SpeedTest, Variant, read_variants
-from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.errors import UserError, exit_on_user_error
 
 PEAK = 'peak memory (MiB): '

@@ -32,7 +32,7 @@ def main() -> None:
     if out.suffix.lower() != '.png':
         raise UserError(f"the picture is a PNG, so that '{out}' must end in .png.")
     # Imported late, so that --help answers at once.
-    from mmdsym.diffusion.atomic_file import write_file
+    from mmdsym.atomic_file import write_file
     from mmdsym.diffusion.labelled_images import read_labelled_images
     from mmdsym.diffusion.synthesis_sheet import draw_synthesis_sheet, draw_synthetic_regions
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 
 import mmdsym
+from mmdsym.atomic_file import write_file
 from mmdsym.benchmark.collect import AP_OF_CLASS, describe_run
 from mmdsym.benchmark.hardware import commit, hardware
-from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.errors import UserError, exit_on_user_error
 
 

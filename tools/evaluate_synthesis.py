@@ -18,8 +18,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
+from mmdsym.atomic_file import write_file
 from mmdsym.config import complete_config
-from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.diffusion.labelled_images import LabelledImages, read_labelled_images
 from mmdsym.diffusion.measures import require_torchmetrics
 from mmdsym.diffusion.synthesis_config import find_synthesis

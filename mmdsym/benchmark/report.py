@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdsym.diffusion.atomic_file import write_file
+from mmdsym.atomic_file import write_file
 
 from .grid import labels_seen
 from .plot import draw_label_efficiency

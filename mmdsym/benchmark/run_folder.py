@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmdsym.diffusion.atomic_file import write_file
+from mmdsym.atomic_file import write_file
 from mmdsym.errors import UserError
 
 from .grid import PlannedRun

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from mmdsym.atomic_file import write_file
 from mmdsym.benchmark.hardware import commit, hardware, versions
 from mmdsym.benchmark.timing import StepTime, measure_in_turn, median, median_ratio
-from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.errors import UserError
 from mmdsym.export import build_plain_detector
 from mmdsym.trained_run import TrainedRun

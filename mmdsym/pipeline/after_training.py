@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from mmdsym.atomic_file import write_file
 from mmdsym.command_line import build_runner
-from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.errors import UserError
 from mmdsym.trained_run import BASELINE_FOLDER, TrainedRun, dataset_for_testing, load_run

@@ -57,7 +57,7 @@ def make_part(part: Part) -> None:
         UserError: The training failed; it has said itself why.
         KeyboardInterrupt: The user stopped it.
     """
-    from mmdsym.diffusion.atomic_file import write_file
+    from mmdsym.atomic_file import write_file
 
     write_file(part.training_folder / CONFIG_NAME, part.config.pretty_text.encode())
     status = _run(part.training_folder)

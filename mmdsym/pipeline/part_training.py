@@ -62,8 +62,8 @@ def train_part(folder: Path) -> None:
     Raises:
         UserError: Whatever is wrong with the config or the data, which may have changed meanwhile.
     """
+    from mmdsym.atomic_file import write_file
     from mmdsym.command_line import build_runner
-    from mmdsym.diffusion.atomic_file import write_file
 
     cfg = Config.fromfile(folder / CONFIG_NAME)
     export, hook = find_export(cfg)

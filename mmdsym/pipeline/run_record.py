@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmdsym.diffusion.atomic_file import write_file
+from mmdsym.atomic_file import write_file
 from mmdsym.errors import UserError
 
 RECORD_NAME = 'run.json'

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mmengine.dist import get_world_size
 
+from mmdsym.atomic_file import write_file
 from mmdsym.benchmark.hardware import commit, hardware, versions
-from mmdsym.diffusion.atomic_file import write_file
 
 STARTS_NAME = 'starts.json'
 

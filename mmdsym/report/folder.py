@@ -11,8 +11,8 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from mmdsym.atomic_file import write_file
 from mmdsym.datasets.preparation.leavings import scratch_folder
-from mmdsym.diffusion.atomic_file import write_file
 from mmdsym.errors import UserError
 
 MANIFEST = 'report.json'
