@@ -28,7 +28,7 @@ def fix_same_padding(network: nn.Module, divisor: int) -> int:
         (parent, name, child)
         for parent in network.modules()
         for name, child in parent.named_children()
-        if type(child) is Conv2dSame
+        if isinstance(child, Conv2dSame)
     ]
     for parent, name, convolution in places:
         setattr(parent, name, _with_fixed_padding(convolution))

@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdsym.errors import UserError
 from mmdsym.models.pretrained import check_model_name, check_source, load_pretrained
+from mmdsym.models.same_padding import pad_kernels
 from mmdsym.registry import MODELS
 
 # The feature level that a network's stem itself yields (ResNet's `act1` at stride 2) is no stage.
@@ -72,6 +73,7 @@ class TimmBackbone(BaseModule):
         self.channels_last = channels_last
         self._timm_kwargs = timm_kwargs
         self.net = _create_features(model_name, tuple(out_indices), timm_kwargs)
+        pad_kernels(self.net)
         if channels_last:
             self.net.to(memory_format=torch.channels_last)
         self._frozen_modules = _modules_to_freeze(self.net, model_name, frozen_stages)
