@@ -22,6 +22,7 @@ from PIL import Image
 
 from mmdsym.clip.filter_counts import FilterCounts
 from mmdsym.errors import UserError
+from mmdsym.pipeline.starts import note_start, read_starts
 from mmdsym.registry import DATASETS
 from mmdsym.report import material as material_module
 from mmdsym.report import write_report
@@ -361,6 +362,17 @@ def write_log(folder: Path, start: str, lines: list[dict]) -> None:
     path = folder / start / 'vis_data' / 'scalars.json'
     path.parent.mkdir(parents=True)
     path.write_text('\n'.join(map(json.dumps, lines)) + '\n{"half a li')
+
+
+def test_each_start_is_told_with_its_commit(supervised):
+    for iteration, commit in ((0, 'abc'), (2, 'def')):
+        note_start(supervised, iteration)
+        starts = read_starts(supervised)
+        starts[-1].update(commit=commit, processes=2)
+        (supervised / 'starts.json').write_text(json.dumps(starts))
+    section = Page(write_report(supervised)).sections['Versions, machine and time']
+    assert 'from iteration 0, commit abc' in section and 'from iteration 2, commit def' in section
+    assert 'Several commits took part' in section and '2 processes' in section
 
 
 def test_logs_are_merged_by_iteration(tmp_path):
