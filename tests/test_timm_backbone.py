@@ -1,14 +1,17 @@
 import copy
+import pickle
 
 import pytest
 import timm
 import torch
+from mmengine.analysis import get_model_complexity_info
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmdsym.errors import UserError
 from mmdsym.models.pretrained import map_in_order, pypi_weights_file
+from mmdsym.models.same_padding import WeightPaddedConv2d
 from mmdsym.models.timm_backbone import TimmBackbone, normalisation_of
 from mmdsym.registry import MODELS
 
@@ -65,6 +68,63 @@ def test_channels_last_computes_the_same_values():
     with torch.no_grad():
         for a, b in zip(plain(images), other(images), strict=True):
             torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def padded_and_plain():
+    """A backbone that pads kernels, and timm's own network with the same weights."""
+    backbone = TimmBackbone(LITE0)
+    plain = timm.create_model(LITE0, features_only=True, out_indices=(-3, -2, -1))
+    plain.load_state_dict(backbone.net.state_dict())
+    assert sum(isinstance(module, WeightPaddedConv2d) for module in backbone.modules()) == 5
+    return backbone, plain
+
+
+@pytest.mark.parametrize('size', [(96, 96), (97, 75), (96, 75), (98, 70)])
+def test_padded_kernels_compute_and_learn_as_timms_network(padded_and_plain, size):
+    backbone, plain = (module.double().train() for module in padded_and_plain)
+    images = torch.randn(2, 3, *size, dtype=torch.double)
+    found, expected = backbone(images), plain(images)
+    for levels in (found, expected):
+        sum(level.square().mean() for level in levels).backward()
+    torch.testing.assert_close(list(found), list(expected))
+    gradients = [
+        {name: parameter.grad for name, parameter in network.named_parameters()}
+        for network in (backbone.net, plain)
+    ]
+    torch.testing.assert_close(*gradients)
+    torch.testing.assert_close(dict(backbone.net.state_dict()), dict(plain.state_dict()))
+
+
+@pytest.mark.parametrize('copied', [copy.deepcopy, lambda a: pickle.loads(pickle.dumps(a))])
+def test_a_copy_pads_kernels_too(padded_and_plain, copied):
+    backbone = padded_and_plain[0].eval()
+    other = copied(backbone)
+    assert [type(module) for module in other.modules()] == [type(m) for m in backbone.modules()]
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert all(map(torch.equal, other(images), backbone(images)))
+
+
+def test_what_is_traced_suits_any_size_and_counts_timms_operations(padded_and_plain):
+    backbone, plain = (module.eval() for module in padded_and_plain)
+    with torch.no_grad():
+        traced = torch.jit.trace(backbone, torch.randn(1, 3, 96, 96), check_trace=False)
+        for size in (64, 75):
+            images = torch.randn(1, 3, size, size)
+            torch.testing.assert_close(list(traced(images)), list(plain(images)))
+    counts = [
+        get_model_complexity_info(m, (3, 64, 64), show_table=False, show_arch=False)['flops']
+        for m in (backbone, plain)
+    ]
+    assert counts[0] == counts[1] > 0
+
+
+def test_mmengines_initialisation_finds_padded_kernels():
+    backbone = TimmBackbone(LITE0, init_cfg=dict(type='Constant', layer='Conv2d', val=7.0))
+    backbone.init_weights()
+    layers = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    assert all(torch.all(layer.weight == 7) for layer in layers)
 
 
 def test_pypi_weights_refuse_every_other_network():

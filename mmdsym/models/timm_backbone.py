@@ -73,7 +73,7 @@ class TimmBackbone(BaseModule):
         self.channels_last = channels_last
         self._timm_kwargs = timm_kwargs
         self.net = _create_features(model_name, tuple(out_indices), timm_kwargs)
-        pad_kernels(self.net)
+        pad_kernels(self.net, any_size=True)
         if channels_last:
             self.net.to(memory_format=torch.channels_last)
         self._frozen_modules = _modules_to_freeze(self.net, model_name, frozen_stages)
