@@ -10,8 +10,9 @@ from test_training import losses
 from tools_in_processes import run_tool, write_training
 
 ITERATION = 'mmdsym.engine.train_loop:StagedTrainLoop._run_iteration'
-# Once before each checkpoint gets its name.
+# Once for the note of the start, then before each checkpoint gets its name.
 SYNC = 'mmdsym.atomic_file:sync'
+FIRST_CHECKPOINT = 2
 
 
 def checkpoints(run: Path) -> set[str]:
@@ -36,7 +37,7 @@ def runs(tiny_data, tmp_path_factory) -> tuple[Path, Path]:
     start(ITERATION, 3)
     assert checkpoints(killed) == {'iter_2.pth'}
     # In the joint stage, while a checkpoint is written but has no name yet.
-    start(SYNC, 1)
+    start(SYNC, FIRST_CHECKPOINT)
     assert checkpoints(killed) == {'iter_2.pth'}
     (draft,) = killed.glob('.*.pth.unfinished')
     assert (
