@@ -6,12 +6,17 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+_UNITS = ('_is_amx_tile_supported', '_is_avx512_bf16_supported')
+
 
 def multiplies_bfloat16() -> bool:
-    """Says whether this processor has a unit for it (AMX); without one, bfloat16 is slower here."""
-    # torch keeps the question to itself, and older ones do not know it.
-    ask = getattr(torch.cpu, '_is_amx_tile_supported', None)
-    return torch.backends.mkldnn.is_available() and ask is not None and ask()
+    """Says whether this processor multiplies bfloat16 in its own right: AMX, AVX512-BF16.
+
+    Without either, bfloat16 is slower than float32 here.
+    """
+    # torch keeps the questions to itself, and older ones do not know them.
+    questions = (getattr(torch.cpu, name, None) for name in _UNITS)
+    return torch.backends.mkldnn.is_available() and any(ask() for ask in questions if ask)
 
 
 def autocast_where_fast(device: torch.device) -> AbstractContextManager:

@@ -72,6 +72,17 @@ def test_only_a_cpu_with_the_unit_changes_its_digits(device, has_unit, product, 
         assert (matrix @ matrix).dtype == product
 
 
+@pytest.mark.parametrize('unit', half_precision._UNITS)
+def test_either_unit_will_do(unit, monkeypatch):
+    for name in half_precision._UNITS:
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name == unit, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: True)
+    assert multiplies_bfloat16()
+    monkeypatch.setattr(torch.cpu, unit, lambda: False)
+    assert not multiplies_bfloat16()
+
+
 def test_a_torch_that_cannot_be_asked_has_no_unit(monkeypatch):
-    monkeypatch.delattr(torch.cpu, '_is_amx_tile_supported', raising=False)
+    for name in half_precision._UNITS:
+        monkeypatch.delattr(torch.cpu, name, raising=False)
     assert not multiplies_bfloat16()

@@ -35,9 +35,10 @@ class Folded:
 
     This takes a third off the time of EfficientNet-Lite0; results differ by rounding alone. Another
     tenth goes where convolutions cut off their own results (ReLU6) instead of leaving that to a
-    further pass over them, and more than half where the processor multiplies matrices of bfloat16
-    (AMX): features then turn by less than a degree. Later changes of the network's weights are not
-    seen. Not for a GPU, where torch would compile the traced network anew for each number of crops.
+    further pass over them, and more than half where the processor multiplies bfloat16 (AMX,
+    AVX512-BF16): features then turn by less than a degree. Later changes of the network's weights
+    are not seen. Not for a GPU, where torch would compile the traced network anew for each number
+    of crops.
 
     Args:
         network: In evaluation mode; it returns one vector for each image, and must compute the same
