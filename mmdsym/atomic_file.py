@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,15 @@ def write_file(path: Path, content: bytes) -> None:
     """
     with drafted(path) as draft:
         draft.write_bytes(content)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Writes json that people can read, as a whole or not at all.
+
+    Raises:
+        UserError: As :func:`write_file`.
+    """
+    write_file(path, (json.dumps(content, indent=1) + '\n').encode())
 
 
 @contextmanager

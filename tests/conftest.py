@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import runpy
 import sys
 import warnings
 from pathlib import Path
@@ -79,6 +80,13 @@ def make_data(root: Path, count: int = 12, size: int = 64) -> Path:
     write('40pct_seed0/calibration.json', 4, 6)
     write('40pct_seed0/unlabelled.json', 6, count - 2, labels=False)
     return root
+
+
+def call_tool(monkeypatch: pytest.MonkeyPatch, tool: str, *arguments: object) -> None:
+    """Runs ``tools/<tool>`` in this process, as the command line would."""
+    path = str(REPOSITORY / 'tools' / tool)
+    monkeypatch.setattr(sys, 'argv', [path, *map(str, arguments)])
+    runpy.run_path(path, run_name='__main__')
 
 
 @pytest.fixture(autouse=True)

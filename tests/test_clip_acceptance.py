@@ -7,9 +7,9 @@ from mmdsym.clip import acceptance as module
 from mmdsym.clip.acceptance import CLIPAcceptance
 from mmdsym.clip.model_building import build_clip
 from mmdsym.clip.model_writing import write_clip
-from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.diffusion.building import build_part
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import HeldOutQuality
 from mmdsym.registry import ACCEPTANCE_TESTS
 
 CLASSES = ('dent', 'spot')

@@ -16,9 +16,9 @@ from PIL import Image
 
 from mmdsym.clip import CLIPAdaptation, CLIPScorer, CropDataset, CropMetric, build_filter
 from mmdsym.clip.labelled_crops import read_labelled_crops
-from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.clip.pseudo_label_analysis import Analysis, JudgedPool, labelled_truth
 from mmdsym.evaluation import write_report
+from mmdsym.evaluation.held_out_quality import HeldOutQuality
 
 SIZE = 48
 IMAGES = 24

@@ -16,9 +16,10 @@ from torch.nn.functional import normalize
 
 from mmdsym.clip import CLIPScorer
 from mmdsym.clip.labelled_crops import read_labelled_crops, read_rgb
-from mmdsym.clip.prototypes import LabelledFeatures, Prototypes, judge
-from mmdsym.clip.temperature import expected_calibration_error, fit_temperature
+from mmdsym.clip.prototypes import LabelledFeatures, Prototypes
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import judge
+from mmdsym.evaluation.temperature import expected_calibration_error, fit_temperature
 from mmdsym.free_space import covered_share
 
 

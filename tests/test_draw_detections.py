@@ -1,12 +1,11 @@
 import json
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import call_tool
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmengine import Config
@@ -245,26 +244,22 @@ def test_faults_are_told_in_one_sentence(work_dir, tmp_path):
     assert not (tmp_path / 'out.png').exists()
 
 
-def run_tool(monkeypatch, *arguments):
-    tool = Path(__file__).parents[1] / 'tools' / 'draw_detections.py'
-    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
-    runpy.run_path(str(tool), run_name='__main__')
-
-
 @pytest.mark.parametrize('by_config', [False, True])
 def test_the_command_takes_a_work_directory_or_a_config(
     work_dir, tmp_path, monkeypatch, capsys, by_config
 ):
     out = tmp_path / 'sheet.png'
     what = [work_dir / 'small.py', work_dir / 'iter_20.pth'] if by_config else [work_dir]
-    run_tool(monkeypatch, *what, '--out', out, '--count', 1, '--which', 'student')
+    call_tool(
+        monkeypatch, 'draw_detections.py', *what, '--out', out, '--count', 1, '--which', 'student'
+    )
     assert out.is_file() and str(out) in capsys.readouterr().out
 
 
 def test_the_command_asks_for_a_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match='2'):
-        run_tool(monkeypatch, 'configs/nowhere.py')
+        call_tool(monkeypatch, 'draw_detections.py', 'configs/nowhere.py')
     assert 'name a checkpoint' in capsys.readouterr().err
 
 

@@ -1,14 +1,13 @@
 import json
 import os
-import runpy
 import subprocess
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import call_tool
 from mmcv import imwrite
 from mmdet.apis import inference_detector, init_detector
 from mmdet.registry import MODELS
@@ -418,14 +417,8 @@ def test_runs_are_found_or_the_lack_is_named(atss_run, tmp_path):
         load_run(tmp_path, atss_run / 'tiny.py')
 
 
-def run_tool(monkeypatch, *arguments):
-    tool = Path(__file__).parents[1] / 'tools' / 'export_detector.py'
-    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
-    runpy.run_path(str(tool), run_name='__main__')
-
-
 def test_the_command_says_what_it_wrote_and_proved(atss_run, tmp_path, monkeypatch, capsys):
-    run_tool(monkeypatch, atss_run, '--out', tmp_path)
+    call_tool(monkeypatch, 'export_detector.py', atss_run, '--out', tmp_path)
     printed = capsys.readouterr().out
     assert str(tmp_path / 'tiny_teacher.pth') in printed
     assert '40 boxes on 2 test images' in printed
@@ -433,5 +426,5 @@ def test_the_command_says_what_it_wrote_and_proved(atss_run, tmp_path, monkeypat
 
 def test_the_command_prints_one_line_for_a_user_error(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match='2'):
-        run_tool(monkeypatch, tmp_path / 'none', '--out', tmp_path)
+        call_tool(monkeypatch, 'export_detector.py', tmp_path / 'none', '--out', tmp_path)
     assert capsys.readouterr().err.count('\n') == 1

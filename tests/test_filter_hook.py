@@ -41,11 +41,11 @@ from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.filter_building import build_scorer
 from mmdsym.clip.filter_counts import FilterCounts
 from mmdsym.clip.filter_sheet import draw_filter_sheet
-from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.clip.scorer import BoxScores
 from mmdsym.clip.soft_labels import draw_by_weight
 from mmdsym.crops import crop_windows
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import HeldOutQuality
 from mmdsym.models import (
     CalibratedScorer,
     LabelledPredictions,

@@ -6,10 +6,13 @@ import copy
 
 import pytest
 import torch
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import RUNNERS
 from torch import nn
 
 from mmdsym import half_precision
 from mmdsym.diffusion.inpainting_model import DefectInpaintingDiffusion
+from mmdsym.errors import UserError
 from mmdsym.half_precision import autocast_where_fast, multiplies_bfloat16
 
 
@@ -72,8 +75,16 @@ def test_only_a_cpu_with_the_unit_changes_its_digits(device, has_unit, product, 
         assert (matrix @ matrix).dtype == product
 
 
+@pytest.mark.parametrize(('said', 'expected'), [('0', False), ('1', True), ('', None)])
+def test_the_environment_overrules_the_processor(said, expected, monkeypatch):
+    found = multiplies_bfloat16()
+    monkeypatch.setenv(half_precision.SWITCH, said)
+    assert multiplies_bfloat16() == (found if expected is None else expected)
+
+
 @pytest.mark.parametrize('unit', half_precision._UNITS)
 def test_either_unit_will_do(unit, monkeypatch):
+    monkeypatch.delenv(half_precision.SWITCH, raising=False)
     for name in half_precision._UNITS:
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name == unit, raising=False)
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: True)
@@ -83,6 +94,25 @@ def test_either_unit_will_do(unit, monkeypatch):
 
 
 def test_a_torch_that_cannot_be_asked_has_no_unit(monkeypatch):
+    monkeypatch.delenv(half_precision.SWITCH, raising=False)
     for name in half_precision._UNITS:
         monkeypatch.delattr(torch.cpu, name, raising=False)
     assert not multiplies_bfloat16()
+
+
+@pytest.mark.parametrize('wrapper', ['AmpOptimWrapper', AmpOptimWrapper])
+def test_mixed_precision_asks_for_a_gpu(wrapper, monkeypatch, tiny_config, tmp_path):
+    monkeypatch.setattr(half_precision, 'get_device', lambda: 'cpu')
+    cfg = tiny_config('baselines/supervised_neu_40pct.py', image_size=(64, 64))
+    cfg.optim_wrapper.type = wrapper
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(UserError, match='needs a GPU'):
+        RUNNERS.build(cfg).train()
+    monkeypatch.setattr(half_precision, 'get_device', lambda: 'cuda')
+    half_precision.require_precision(dict(type=wrapper))
+
+
+def test_other_optimizers_are_let_through(monkeypatch):
+    monkeypatch.setattr(half_precision, 'get_device', lambda: 'cpu')
+    half_precision.require_precision(dict(type='OptimWrapper'))
+    half_precision.require_precision({})

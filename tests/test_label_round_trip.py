@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import runpy
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, REPOSITORY, draw_image, write_coco
+from conftest import CLASSES, REPOSITORY, call_tool, draw_image, write_coco
 from mmengine.config import Config
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import init_default_scope
@@ -30,12 +28,6 @@ def load_tool(name: str):
     tool = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tool)
     return tool
-
-
-def run_tool(monkeypatch, name: str, *arguments) -> None:
-    path = REPOSITORY / f'tools/{name}.py'
-    monkeypatch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
-    runpy.run_path(str(path), run_name='__main__')
 
 
 @pytest.fixture(scope='module')
@@ -102,7 +94,7 @@ def suggested(truth, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         arguments = ('--ann', truth[0] / SPLIT / 'unlabelled.json', '--out', folder / 'out')
         more = ('--count', 4, '--score-threshold', 0.001)
-        run_tool(patch, 'suggest_labels', run, *arguments, *more)
+        call_tool(patch, 'suggest_labels.py', run, *arguments, *more)
     return folder / 'out'
 
 
@@ -204,7 +196,7 @@ def test_a_plain_run_leaves_out_what_it_cannot_say(truth, suggested, capsys, mon
     assert all(row.split(',')[3:5] == ['', ''] for row in rows[1:])
     arguments = ('--ann', truth[0] / SPLIT / 'unlabelled.json', '--out', suggested)
     with pytest.raises(SystemExit):
-        run_tool(monkeypatch, 'suggest_labels', suggested.parent / 'run', *arguments)
+        call_tool(monkeypatch, 'suggest_labels.py', suggested.parent / 'run', *arguments)
     assert '--force' in capsys.readouterr().err
 
 
@@ -220,7 +212,7 @@ def test_a_pair_says_where_teacher_and_student_disagree(truth, tmp_path, capsys,
     options = ('--images', data / 'images', '--count', 3, '--score-threshold', 0)
     for name, ann in (('a', data / SPLIT), ('b', lists)):
         arguments = ('--ann', ann / 'unlabelled.json', '--out', tmp_path / name)
-        run_tool(monkeypatch, 'suggest_labels', run, *arguments, *options)
+        call_tool(monkeypatch, 'suggest_labels.py', run, *arguments, *options)
     told = capsys.readouterr().out
     assert 'no CLIP model' in told and 'no teacher and student' not in told
     first, second = ((tmp_path / n / 'suggestions.csv').read_text() for n in ('a', 'b'))
@@ -242,5 +234,5 @@ def test_a_pair_says_where_teacher_and_student_disagree(truth, tmp_path, capsys,
 def test_wrong_calls_get_one_line(truth, tmp_path, capsys, monkeypatch, options, sentence):
     arguments = ('--ann', truth[0] / SPLIT / 'unlabelled.json', '--out', tmp_path / 'out')
     with pytest.raises(SystemExit):
-        run_tool(monkeypatch, 'suggest_labels', tmp_path, *arguments, *options)
+        call_tool(monkeypatch, 'suggest_labels.py', tmp_path, *arguments, *options)
     assert sentence in capsys.readouterr().err and not (tmp_path / 'out').exists()

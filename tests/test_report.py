@@ -7,15 +7,13 @@ import io
 import json
 import logging
 import re
-import runpy
 import shutil
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, make_data
+from conftest import REPOSITORY, call_tool, make_data
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, DefaultScope, init_default_scope
 from PIL import Image
@@ -571,11 +569,8 @@ def test_synthetic_defects_are_shown(pair, pair_config, tmp_path):
 
 
 def test_the_command_says_where_the_page_is(supervised, monkeypatch, capsys):
-    tool = str(REPOSITORY / 'tools' / 'write_report.py')
-    monkeypatch.setattr(sys, 'argv', [tool, str(supervised)])
-    runpy.run_path(tool, run_name='__main__')
+    call_tool(monkeypatch, 'write_report.py', supervised)
     assert f'the report is {supervised}/report/index.html' in capsys.readouterr().out
-    monkeypatch.setattr(sys, 'argv', [tool, str(supervised / 'none')])
     with pytest.raises(SystemExit, match='2'):
-        runpy.run_path(tool, run_name='__main__')
+        call_tool(monkeypatch, 'write_report.py', supervised / 'none')
     assert capsys.readouterr().err.startswith('error: ')

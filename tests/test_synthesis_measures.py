@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import call_tool
 
 from mmdsym.diffusion import measures, synthesis_quality
 from mmdsym.diffusion.copy_paste import CopyPasteSynthesiser
@@ -185,19 +183,13 @@ def test_a_few_copies_among_many_are_seen():
     assert nearness(others[:0], training) is None and nearness(others, training[:0]) is None
 
 
-def run_tool(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    tool = REPOSITORY / 'tools' / 'evaluate_synthesis.py'
-    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
-    runpy.run_path(str(tool), run_name='__main__')
-
-
 def test_the_tool_writes_json_and_prints_a_table(
     cache: Path, tiny_data: Path, tmp_path: Path, small_features, monkeypatch, capsys
 ):
     pytest.importorskip('torchmetrics')
     out = tmp_path / 'made' / 'quality.json'
     arguments = [cache, '--data', tiny_data, '--out', out]
-    run_tool(monkeypatch, *arguments)
+    call_tool(monkeypatch, 'evaluate_synthesis.py', *arguments)
     results = json.loads(out.read_text())
     assert set(results['classes']) == {'dent', 'spot', 'all classes', 'clean surface'}
     assert set(results['classes']['dent']) == {'real', 'synthetic', 'copy_paste'}
@@ -215,7 +207,7 @@ def test_the_tool_writes_json_and_prints_a_table(
     assert ('held out here' in printed) == (results['synthetic_images_made_from_held_out_ones'] > 0)
     content = out.read_bytes()
     with pytest.raises(SystemExit) as stopped:
-        run_tool(monkeypatch, *arguments)
+        call_tool(monkeypatch, 'evaluate_synthesis.py', *arguments)
     assert stopped.value.code == 2
     assert 'exists: choose another --out' in capsys.readouterr().err
     assert out.read_bytes() == content
@@ -226,6 +218,14 @@ def test_the_tool_names_a_folder_without_a_cache(
 ):
     pytest.importorskip('torchmetrics')
     with pytest.raises(SystemExit) as stopped:
-        run_tool(monkeypatch, tmp_path, '--data', tiny_data, '--out', tmp_path / 'x.json')
+        call_tool(
+            monkeypatch,
+            'evaluate_synthesis.py',
+            tmp_path,
+            '--data',
+            tiny_data,
+            '--out',
+            tmp_path / 'x.json',
+        )
     assert stopped.value.code == 2
     assert 'no finished cache' in capsys.readouterr().err

@@ -1,10 +1,7 @@
 """The commands that make and show synthetic images."""
 
-import runpy
-import sys
-
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, call_tool
 from mmengine.registry import DefaultScope
 from PIL import Image
 
@@ -13,10 +10,8 @@ SOURCE = 'train_dataloader.dataset.sources.synthetic'
 
 
 def run_tool(monkeypatch, name, *arguments):
-    tool = REPOSITORY / 'tools' / name
-    monkeypatch.setattr(sys, 'argv', [str(tool), *map(str, arguments)])
     try:
-        runpy.run_path(str(tool), run_name='__main__')
+        call_tool(monkeypatch, name, *arguments)
     finally:
         DefaultScope._instance_dict.clear()
 

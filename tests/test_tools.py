@@ -16,7 +16,7 @@ def run_tool(tool: str, *arguments: str) -> subprocess.CompletedProcess:
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        env={**os.environ, 'PYTHONWARNINGS': 'ignore'},
+        env={**os.environ, 'PYTHONWARNINGS': 'ignore', 'CUDA_VISIBLE_DEVICES': ''},
         check=False,
     )
 
@@ -40,6 +40,11 @@ def run_tool(tool: str, *arguments: str) -> subprocess.CompletedProcess:
             'train.py',
             ['configs/baselines/supervised_neu_40pct.py', '--auto-scale-lr'],
             'add auto_scale_lr',
+        ),
+        (
+            'train.py',
+            ['configs/baselines/supervised_neu_40pct.py', '--amp'],
+            'leave --amp out',
         ),
     ],
 )

@@ -14,7 +14,6 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +21,7 @@ from pathlib import Path
 import torch
 from mmengine.config import DictAction
 
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_json
 from mmdsym.benchmark.hardware import commit, hardware, versions
 from mmdsym.benchmark.speed import SpeedTest, Variant, read_variants
 from mmdsym.errors import UserError, exit_on_user_error
@@ -136,7 +135,7 @@ def main() -> None:
     }
     print(as_table(found))
     if arguments.out:
-        write_file(arguments.out, (json.dumps(report, indent=1) + '\n').encode())
+        write_json(arguments.out, report)
 
 
 if __name__ == '__main__':

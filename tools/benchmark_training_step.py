@@ -28,6 +28,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, nn
 
 import mmdsym  # noqa: F401  (checks versions)
+from mmdsym.atomic_file import write_json
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.models.total_loss import total_loss
 
@@ -158,8 +159,7 @@ def main() -> None:
     }
     print(json.dumps(report, indent=1))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(report, indent=1) + '\n')
+        write_json(args.out, report)
 
 
 if __name__ == '__main__':

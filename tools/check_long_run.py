@@ -20,7 +20,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_json
 from mmdsym.benchmark.hardware import hardware, versions
 from mmdsym.benchmark.long_run import ResourceHook, as_rows, judge
 from mmdsym.command_line import add_run_arguments, build_runner, read_config
@@ -94,7 +94,7 @@ def main() -> None:
         versions=versions(),
         samples=as_rows(hook.samples),
     )
-    write_file(args.out, (json.dumps(report, indent=1) + '\n').encode())
+    write_json(args.out, report)
     print(json.dumps(verdict, indent=1))
     if not (
         verdict['memory_is_flat'] and verdict['files_are_constant'] and verdict['pace_is_kept']

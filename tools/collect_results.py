@@ -7,13 +7,12 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 
 import mmdsym
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_json
 from mmdsym.benchmark.collect import AP_OF_CLASS, describe_run
 from mmdsym.benchmark.hardware import commit, hardware
 from mmdsym.errors import UserError, exit_on_user_error
@@ -71,7 +70,7 @@ def main() -> None:
                 f'{run["config"]}: no commit stands for what trained it ({run["commit"]}); name it '
                 'with --commit if you know it.'
             )
-    write_file(args.out, (json.dumps(results, indent=1) + '\n').encode())
+    write_json(args.out, results)
     print(as_markdown(results))
 
 

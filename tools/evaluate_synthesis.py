@@ -12,13 +12,12 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_json
 from mmdsym.config import complete_config
 from mmdsym.diffusion.labelled_images import LabelledImages, read_labelled_images
 from mmdsym.diffusion.measures import require_torchmetrics
@@ -132,7 +131,7 @@ def main() -> None:
         synthetic_images_made_from_held_out_ones=seen,
         classes=classes,
     )
-    write_file(args.out, (json.dumps(results, indent=1) + '\n').encode())
+    write_json(args.out, results)
     print(as_markdown(classes))
     if seen:
         print(

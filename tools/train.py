@@ -18,6 +18,7 @@ import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
 from mmdsym.command_line import add_run_arguments, build_runner, read_config
 from mmdsym.config_faults import config_faults_told
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.half_precision import require_precision
 
 
 def parse_args() -> argparse.Namespace:
@@ -54,12 +55,15 @@ def load_config(args: argparse.Namespace) -> Config:
     """Returns the config with what the command line says merged in.
 
     Raises:
-        UserError: The config file is missing, or --auto-scale-lr has nothing to scale by.
+        UserError: The config file is missing, --auto-scale-lr has nothing to scale by, or mixed
+            precision is asked for without a GPU.
     """
     cfg = read_config(args)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.loss_scale = 'dynamic'
+    if 'optim_wrapper' in cfg:
+        require_precision(cfg.optim_wrapper)
     if args.auto_scale_lr:
         if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
             raise UserError(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_file, write_json
 
 from .grid import labels_seen
 from .plot import draw_label_efficiency
@@ -32,8 +31,7 @@ def write_results(folders: Sequence[RunFolder], out: Path) -> str | None:
     if len(results) < len(folders):
         notes.append(f'{len(results)} of {len(folders)} runs are finished.')
     table = as_markdown(rows) + ''.join(f'\n{note}\n' for note in notes)
-    content = json.dumps({'notes': notes, 'runs': results}, indent=1) + '\n'
-    write_file(out / 'results.json', content.encode())
+    write_json(out / 'results.json', {'notes': notes, 'runs': results})
     write_file(out / 'table.md', table.encode())
     write_file(out / 'table.csv', as_csv(rows).encode())
     write_file(out / 'label_efficiency.png', draw_label_efficiency(rows))

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
-from mmdsym.clip.prototypes import is_better_than_chance
 from mmdsym.clip.scorer import CLIPScorer
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import is_better_than_chance
 from mmdsym.registry import ACCEPTANCE_TESTS
 
 

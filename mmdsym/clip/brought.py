@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.datasets import read_classes
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import HeldOutQuality
 
 
 def choose_classes(

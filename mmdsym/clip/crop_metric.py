@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from mmengine.evaluator import BaseMetric
 
-from mmdsym.clip.prototypes import judge
-from mmdsym.clip.temperature import expected_calibration_error, fit_temperature
+from mmdsym.evaluation.held_out_quality import judge
+from mmdsym.evaluation.temperature import expected_calibration_error, fit_temperature
 from mmdsym.registry import METRICS
 
 
@@ -19,7 +19,7 @@ class CropMetric(BaseMetric):
     - ``accuracy`` and ``balanced_accuracy`` (mean over classes), in [0, 1], and
       ``accuracy/<class>``, on crops as labelled;
     - ``crops``, the number of those, and ``better_than_chance``, 1 or 0, see
-      :class:`mmdsym.clip.prototypes.HeldOutQuality`;
+      :class:`mmdsym.evaluation.held_out_quality.HeldOutQuality`;
     - ``calibration_error``: expected calibration error in ten bins, in [0, 1], and
       ``best_temperature``, by which the logits would have to be divided;
     - ``overlap_r2``: share of the variance of the true IoU that the expected one explains, at most

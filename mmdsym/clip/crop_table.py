@@ -10,8 +10,8 @@ import torch
 from mmdsym.clip.labelled_crops import LabelledCrops
 from mmdsym.clip.prototype_source import embed_crops
 from mmdsym.clip.scorer import CLIPScorer
-from mmdsym.clip.temperature import expected_calibration_error
 from mmdsym.errors import UserError
+from mmdsym.evaluation.temperature import expected_calibration_error
 
 
 class CropResult(NamedTuple):

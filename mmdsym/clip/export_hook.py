@@ -14,8 +14,8 @@ from mmdsym.clip.adaptation import CLIPAdaptation
 from mmdsym.clip.crop_metric import CropMetric
 from mmdsym.clip.model_building import CONFIG_NAME
 from mmdsym.clip.model_writing import write_clip
-from mmdsym.clip.prototypes import HeldOutQuality
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import HeldOutQuality
 from mmdsym.registry import HOOKS
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import is_better_than_chance
 from mmdsym.registry import MODELS
 
 from .box_embedder import BoxEmbedder
@@ -24,7 +25,6 @@ from .foreign_veto import ForeignVeto
 from .fusion import Fusion
 from .image_gate import ImageGate
 from .labelled_crops import read_labelled_crops
-from .prototypes import is_better_than_chance
 from .pseudo_label_filter import PseudoLabelFilter
 from .stability_evidence import StabilityEvidence
 

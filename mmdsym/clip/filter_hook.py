@@ -12,10 +12,11 @@ from mmengine.runner import Runner
 
 from mmdsym.engine.hooks.stage_hook import dsym_model
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import is_better_than_chance
 from mmdsym.registry import HOOKS
 from mmdsym.trained_run import CLIP_FILTER_STATE
 
-from .filter_building import build_filter, is_better_than_chance
+from .filter_building import build_filter
 from .filter_counts import FilterCounts
 from .filter_sheet import draw_filter_sheet
 from .pseudo_label_filter import MODES, PseudoLabelFilter

@@ -7,19 +7,16 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from scipy.stats import binomtest
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from mmdsym.clip.temperature import expected_calibration_error, fit_temperature
+from mmdsym.evaluation.temperature import fit_temperature
 
 ALPHAS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """Weights of the memory beside the sentences, of which the best on held-out crops is taken."""
 
 BETAS = (1.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0)
 """Sharpnesses of likeness; the larger, the more only the nearest crops count."""
-
-_CHANCE_LEVEL = 0.01
 
 
 class LabelledFeatures(NamedTuple):
@@ -32,23 +29,6 @@ class LabelledFeatures(NamedTuple):
 
     features: Tensor
     labels: Tensor
-
-
-class HeldOutQuality(NamedTuple):
-    """How right a classifier is on labelled crops that it has not seen.
-
-    Attributes:
-        crops: Their number.
-        accuracy: Share of right ones, in [0, 1].
-        calibration_error: Expected calibration error in ten bins, in [0, 1].
-        better_than_chance: Whether it beats always naming the most frequent class, at a level of
-            one per cent.
-    """
-
-    crops: int
-    accuracy: float
-    calibration_error: float
-    better_than_chance: bool
 
 
 @dataclass(frozen=True)
@@ -132,21 +112,3 @@ class Prototypes:
                 if loss < best_loss:
                     best, best_loss = replace(self, alpha=alpha, beta=beta), loss
         return best
-
-
-def is_better_than_chance(scorer: object) -> bool:
-    """Returns False where held-out crops have shown that a scorer knows nothing."""
-    held_out = getattr(scorer, 'held_out', None)
-    return held_out is None or held_out.better_than_chance
-
-
-def judge(probabilities: Tensor, labels: Tensor) -> HeldOutQuality:
-    """Compares probabilities, (N, classes), with labels, (N,), of held-out crops."""
-    count = len(labels)
-    if not count:
-        return HeldOutQuality(0, 0.0, 0.0, False)
-    right = int((probabilities.argmax(dim=1) == labels).sum())
-    most_frequent = int(labels.bincount().max()) / count
-    p_value = binomtest(right, count, most_frequent, alternative='greater').pvalue
-    error = expected_calibration_error(probabilities, labels)
-    return HeldOutQuality(count, right / count, error, bool(p_value < _CHANCE_LEVEL))

@@ -20,10 +20,11 @@ from mmdsym.clip.labelled_crops import read_labelled_crops
 from mmdsym.clip.model_building import build_clip
 from mmdsym.clip.prompts import build_prompts
 from mmdsym.clip.prototype_source import PrototypeSource, embed_crops
-from mmdsym.clip.prototypes import LabelledFeatures, Prototypes, judge
-from mmdsym.clip.temperature import fit_temperature
+from mmdsym.clip.prototypes import LabelledFeatures, Prototypes
 from mmdsym.clip.views import CropView
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import judge
+from mmdsym.evaluation.temperature import fit_temperature
 from mmdsym.registry import MODELS
 
 EVIDENCE = ('text', 'prototypes', 'both')

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from mmengine.logging import print_log
 
-from mmdsym.clip.prototypes import is_better_than_chance
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import is_better_than_chance
 from mmdsym.registry import ACCEPTANCE_TESTS
 
 from .crop_classifier import CropClassifier

@@ -15,8 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from mmdsym.atomic_file import write_file
-from mmdsym.clip.prototypes import HeldOutQuality, judge
 from mmdsym.errors import UserError
+from mmdsym.evaluation.held_out_quality import HeldOutQuality, judge
 
 from .crop_features import CropFeatures
 from .crop_set import CropSet, collect_crops

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_rank, master_only
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import nn
@@ -17,6 +18,7 @@ from torch import nn
 from mmdsym.atomic_file import drafted, remove_drafts
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
+from mmdsym.half_precision import require_precision
 from mmdsym.registry import RUNNERS
 from mmdsym.trained_run import find_checkpoint
 
@@ -61,6 +63,18 @@ class DSYMRunner(Runner):
             settings = dict(broadcast_buffers=False, find_unused_parameters=unused)
             model_wrapper_cfg = {**settings, **(model_wrapper_cfg or {}), 'device_ids': None}
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_optim_wrapper(
+        self, optim_wrapper: dict | OptimWrapper
+    ) -> OptimWrapper | OptimWrapperDict:
+        """Builds the optimizer and what wraps it.
+
+        Raises:
+            UserError: Mixed precision is asked for without a GPU, where MMEngine has none.
+        """
+        if isinstance(optim_wrapper, dict):
+            require_precision(optim_wrapper)
+        return super().build_optim_wrapper(optim_wrapper)
 
     # Whether the runner was asked to evaluate, where every tensor has to fit.
     _evaluates = False

@@ -9,8 +9,9 @@ from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import nn
 
-from mmdsym.clip.filter_building import build_scorer, is_better_than_chance
+from mmdsym.clip.filter_building import build_scorer
 from mmdsym.clip.labelled_crops import read_rgb
+from mmdsym.evaluation.held_out_quality import is_better_than_chance
 
 from .worth import NO_DOUBT, Doubt, clip_disagreement
 
