@@ -286,6 +286,8 @@ def test_a_table_says_what_it_does_not_prove_and_what_its_hours_leave_out():
     seeds_note, hours_note = notes_on([*seeds, few])
     assert 'Fewer than 3 seeds of supervised (40 %): ' in seeds_note and 'dsym' not in seeds_note
     assert hours_note.endswith('took: diffusion model 1.04.')
+    assert notes_on([few])[0].startswith('Fewer than 3 seeds of supervised (40 %): ')
+    assert notes_on([seeds[0], few])[0].startswith('Fewer than 3 seeds of every row: ')
 
 
 @pytest.mark.parametrize('content', ['{"finger', '[]', '{"fingerprint": "a"}', '7', '\x00'])

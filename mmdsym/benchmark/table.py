@@ -87,10 +87,12 @@ def summarise(results: Sequence[dict]) -> list[Row]:
 def notes_on(results: Sequence[dict]) -> list[str]:
     """Returns what a reader of the table must know: what it proves, and what hours leave out."""
     notes = []
-    few = [row for row in summarise(results) if len(row.seeds) < SEEDS_THAT_PROVE]
+    rows = summarise(results)
+    few = [row for row in rows if len(row.seeds) < SEEDS_THAT_PROVE]
     if few:
+        which = 'every row' if 1 < len(few) == len(rows) else _named(few)
         notes.append(
-            f'Fewer than {SEEDS_THAT_PROVE} seeds of {_named(few)}: seeds differ by about one '
+            f'Fewer than {SEEDS_THAT_PROVE} seeds of {which}: seeds differ by about one '
             'point, so that differences of one or two points are unproven.'
         )
     parts: dict[str, float] = {}
