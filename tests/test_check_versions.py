@@ -82,6 +82,14 @@ def test_an_interrupted_set_up_goes_on(check):
     assert status == 0 and 'mmcv.whl' in calls and 'venv' not in calls
 
 
+@pytest.mark.parametrize('fails', ['', '-m pytest tests/deployment', '-m pytest --ignore*'])
+def test_without_tests_named_all_run_in_two_processes(check, fails):
+    status, calls = check('pinned', FAKE_FAIL=fails)
+    assert status == bool(fails)
+    tested = [line for line in calls.splitlines() if line.startswith('-m pytest')]
+    assert tested == ['-m pytest tests/deployment', '-m pytest --ignore=tests/deployment']
+
+
 def test_failed_tests_fail_the_script(check):
     status, _ = check('pinned', 'tests/x.py', FAKE_FAIL='-m pytest*')
     assert status == 1
