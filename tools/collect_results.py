@@ -1,5 +1,7 @@
 """Evaluates finished runs and writes one json with all that a table of results needs.
 
+Where seeds of one config are among them, the printed table has their mean and deviation as well.
+
 Example:
     python tools/collect_results.py work_dirs/dsym_neu_40pct --out docs/results/neu_40pct.json
 """
@@ -7,13 +9,16 @@ Example:
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 import mmdsym
 from mmdsym.atomic_file import write_json
-from mmdsym.benchmark.collect import AP_OF_CLASS, describe_run
+from mmdsym.benchmark.collect import describe_run
+from mmdsym.benchmark.collected_table import as_markdown
 from mmdsym.benchmark.hardware import commit, hardware
 from mmdsym.errors import UserError, exit_on_user_error
 
@@ -27,29 +32,36 @@ def parse_args() -> argparse.Namespace:
         '--commit',
         help='commit that trained them; default: what each run wrote down when it started',
     )
+    parser.add_argument(
+        '--also',
+        nargs='+',
+        type=Path,
+        default=[],
+        metavar='JSON',
+        help='also take over the runs of such jsons, whose folders may be gone: further seeds',
+    )
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
 
 
-def as_markdown(results: dict) -> str:
-    """Returns a table with a row for each network of each run, AP@0.5 in per cent."""
-    classes = [
-        name.removeprefix(AP_OF_CLASS)
-        for name in next(iter(results['runs'][0]['metrics'].values()))
-        if name.startswith(AP_OF_CLASS)
-    ]
-    columns = ['config', 'network', 'split', 'seed', 'iterations', 'hours', 'mAP@0.5', *classes]
-    rows = [columns, ['---'] * len(columns)]
-    for run in results['runs']:
-        for network, metrics in run['metrics'].items():
-            values = [
-                metrics['coco/bbox_mAP_50'],
-                *(metrics[f'{AP_OF_CLASS}{name}'] for name in classes),
-            ]
-            facts = [run['config'].removesuffix('.py'), network, run['split'], run['seed']]
-            facts += [run['iterations'], f'{run["training_hours"]:.2f}']
-            rows.append([*map(str, facts), *(f'{100 * value:.1f}' for value in values)])
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+def earlier_runs(paths: Sequence[Path]) -> list[dict]:
+    """Returns the runs of jsons that this tool has written before.
+
+    Raises:
+        UserError: A file is missing or of another kind.
+    """
+    runs = []
+    for path in paths:
+        try:
+            found = json.loads(path.read_bytes())['runs']
+            as_markdown(found)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            raise UserError(
+                f'{path} is no json of collected results ({type(error).__name__}): name one that '
+                'this tool has written.'
+            ) from error
+        runs += found
+    return runs
 
 
 @exit_on_user_error
@@ -58,20 +70,22 @@ def main() -> None:
     args = parse_args()
     if args.out.exists() and not args.force:
         raise UserError(f'{args.out} exists: choose another --out, or --force to replace it.')
+    earlier = earlier_runs(args.also)
+    collected = [describe_run(work_dir, args.commit) for work_dir in args.work_dirs]
     results = {
         'versions': {'mmdsym': mmdsym.__version__, 'torch': torch.__version__},
         'evaluated_on': hardware(),
         'evaluated_by': commit(),
-        'runs': [describe_run(work_dir, args.commit) for work_dir in args.work_dirs],
+        'runs': [*earlier, *collected],
     }
-    for run in results['runs']:
+    for run in collected:
         if run['commit'].endswith('-dirty') or run['commit'] == 'unknown':
             print(
                 f'{run["config"]}: no commit stands for what trained it ({run["commit"]}); name it '
                 'with --commit if you know it.'
             )
     write_json(args.out, results)
-    print(as_markdown(results))
+    print(as_markdown(results['runs']))
 
 
 if __name__ == '__main__':
