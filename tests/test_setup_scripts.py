@@ -371,4 +371,6 @@ def test_this_environment_is_whole():
     mender = load_mender()
     packages = ('torch', 'numpy', 'mmdet', 'timm')
     for distribution in map(metadata.distribution, packages):
+        if distribution._path.is_symlink():
+            continue  # Another environment's, without its commands: tools/check_versions.sh.
         assert mender.is_whole(distribution, distribution._path), distribution.name
