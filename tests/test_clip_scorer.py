@@ -276,6 +276,9 @@ def test_a_folded_network_computes_the_same_however_it_is_folded(activation, fau
     assert graph.count('mkldnn::_convolution_pointwise') == (2 if fuses else 0)
 
 
+@pytest.mark.skipif(
+    not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason='a processor without AVX512'
+)
 @pytest.mark.parametrize(
     ('least_cosine', 'precision'), [(0.998, torch.bfloat16), (1.1, torch.float32)]
 )
