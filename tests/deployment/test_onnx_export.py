@@ -9,8 +9,9 @@ import onnxruntime
 import pytest
 import tiny_detectors
 import torch
+from conftest import call_tool
 from mmdet.registry import MODELS
-from test_export import CLASSES, data_root, run_tool, semi_supervised, write_run  # noqa: F401
+from test_export import CLASSES, data_root, semi_supervised, write_run  # noqa: F401
 
 from mmdsym.deployment.contract import METADATA_KEY, read_resize
 from mmdsym.deployment.frames import read_frames
@@ -131,10 +132,21 @@ def test_nothing_is_overwritten_unasked(runs, tmp_path, monkeypatch, capsys):
     folder = runs('retinanet').checkpoint_path.parent
     # The other file is not written either.
     with pytest.raises(SystemExit, match='2'):
-        run_tool(monkeypatch, folder, '--out', tmp_path, '--onnx', '--onnx-raw')
+        call_tool(
+            monkeypatch, 'export_detector.py', folder, '--out', tmp_path, '--onnx', '--onnx-raw'
+        )
     assert '--force' in capsys.readouterr().err
     assert kept.read_text() == 'mine' and list(tmp_path.iterdir()) == [kept]
-    run_tool(monkeypatch, folder, '--out', tmp_path, '--onnx', '--onnx-raw', '--force')
+    call_tool(
+        monkeypatch,
+        'export_detector.py',
+        folder,
+        '--out',
+        tmp_path,
+        '--onnx',
+        '--onnx-raw',
+        '--force',
+    )
     printed = capsys.readouterr().out
     assert printed.count('ONNX Runtime against PyTorch') == 2
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -317,7 +329,7 @@ def test_without_test_images_noise_is_compared_and_said(runs, tmp_path, monkeypa
     run = runs('retinanet')
     run.config.test_dataloader.dataset.data_root = str(tmp_path / 'none')
     monkeypatch.setattr('mmdsym.trained_run.load_run', lambda target, config: run)
-    run_tool(monkeypatch, 'anything', '--out', tmp_path / 'out', '--onnx')
+    call_tool(monkeypatch, 'export_detector.py', 'anything', '--out', tmp_path / 'out', '--onnx')
     assert 'images of random noise' in capsys.readouterr().out
 
 
