@@ -135,6 +135,23 @@ def test_joint_steps_with_and_without_pseudo_boxes(name, tiny_config, monkeypatc
     assert (statistics.images, statistics.unused_images) == (2, 1)
 
 
+# mmcv's suppression on a CPU, which Faster R-CNN's proposals need, knows single precision alone.
+@pytest.mark.parametrize('name', [name for name in DETECTORS if name != 'faster_rcnn'])
+def test_pseudo_boxes_keep_their_precision_in_mixed_precision(name, tiny_config, monkeypatch):
+    """A GPU's ``--amp`` once made half-precision boxes, which ended the first joint step."""
+    model = build(tiny_config(DETECTORS[name]))
+    given = []
+    monkeypatch.setattr(model, '_teaches', lambda labels: given.append(labels) or True)
+    rounded = KEPT_AND_UNCERTAIN[:]
+    rounded.scores = rounded.scores.bfloat16()
+    with torch.autocast('cpu', torch.bfloat16):
+        losses = joint_step(model, [rounded], monkeypatch)
+    backward(losses)
+    (labels,) = given
+    assert labels.kept.bboxes.dtype == labels.kept.scores.dtype == torch.float32
+    assert torch.equal(labels.kept.bboxes, KEPT_AND_UNCERTAIN.bboxes[:1])
+
+
 @pytest.mark.parametrize('name', DETECTORS)
 def test_images_without_any_pseudo_box(name, tiny_config, monkeypatch):
     model = build(tiny_config(DETECTORS[name]), learn_from_empty_images=True)

@@ -29,6 +29,7 @@ from .pseudo_labels import (
     PseudoLabelScorer,
     PseudoLabelStatistics,
     blank_out,
+    in_full_precision,
     project,
     select_pseudo_labels,
 )
@@ -225,7 +226,9 @@ class DSYMDetector(SemiBaseDetector):
         """
         predictions = self.predict_with_teacher(batch_inputs, batch_data_samples)
         if self.scorer is not None:
-            scores = self.scorer(predictions, batch_data_samples)
+            # As when it was calibrated, which happens outside of mixed precision.
+            with torch.autocast(batch_inputs.device.type, enabled=False):
+                scores = self.scorer(predictions, batch_data_samples)
             for found, score in zip(predictions, scores, strict=True):
                 found.scores = score.to(found.teacher_scores)
         return predictions
@@ -251,7 +254,8 @@ class DSYMDetector(SemiBaseDetector):
             for found in predictions
         ]
         if isinstance(self.scorer, PseudoLabelReviser):
-            labels = self.scorer.revise(labels, batch_data_samples, self.iteration)
+            with torch.autocast(batch_inputs.device.type, enabled=False):
+                labels = self.scorer.revise(labels, batch_data_samples, self.iteration)
         for image in labels:
             self.statistics.count(image)
         return labels
@@ -344,6 +348,7 @@ class _Branch(NamedTuple):
 
 def _in_original_frame(boxes: InstanceData, sample: DetDataSample) -> InstanceData:
     homography = sample.get('homography_matrix')
+    boxes = in_full_precision(boxes)
     return project(boxes, homography, sample.ori_shape, inverse=True, min_size=0.0)
 
 

@@ -139,6 +139,20 @@ def silences(boxes: Tensor, kept: Tensor, max_shared_area: float = 0.5) -> Tenso
     return torch.maximum(shared, covered).amax(dim=1) > max_shared_area
 
 
+def in_full_precision(instances: InstanceData) -> InstanceData:
+    """Returns boxes whose numbers are float32, whatever mixed precision made of them.
+
+    Args:
+        instances: Predictions of one image; left as they are, with their meta information.
+    """
+    # Slicing makes a new container.
+    full = instances[:]
+    for name, value in instances.items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            full.set_field(value.float(), name)
+    return full
+
+
 def project(
     instances: InstanceData,
     homography: np.ndarray | None,
@@ -162,7 +176,9 @@ def project(
     matrix = torch.from_numpy(matrix).to(instances.bboxes)
     # Slicing makes a new container, so that the caller's boxes stay where they are.
     moved = instances[:]
-    moved.bboxes = bbox_project(instances.bboxes, matrix, shape)
+    # Mixed precision would round coordinates to half a pixel, and to a type that no box has.
+    with torch.autocast(matrix.device.type, enabled=False):
+        moved.bboxes = bbox_project(instances.bboxes, matrix, shape)
     sizes = moved.bboxes[:, 2:] - moved.bboxes[:, :2]
     return moved[(sizes >= min_size).all(dim=1)]
 
