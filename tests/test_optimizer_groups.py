@@ -1,11 +1,13 @@
 """Parameters of the same settings share a group, and learn what they learnt without it."""
 
 import copy
+import logging
 
 import pytest
 import torch
 from conftest import REPOSITORY
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.optim import build_optim_wrapper
 from torch import nn
 
@@ -75,3 +77,18 @@ def test_its_state_can_be_loaded_again(steps):
         assert len(mine['params']) == len(theirs['params'])
     moments = [value['exp_avg'] for value in again.optimizer.state.values()]
     assert moments and any(moment.abs().sum() > 0 for moment in moments)
+
+
+def test_the_log_tells_of_groups_not_of_parameters(caplog):
+    logger = MMLogger.get_instance('groups_in_a_log')
+    logger.addHandler(caplog.handler)
+    build_optim_wrapper(network(), settings())
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.INFO]
+    assert told == [
+        'Learns 4 tensors at a learning rate of 0.0003 (weight decay 0.05), '
+        '2 tensors at a learning rate of 0.001 (weight decay 0.05), '
+        '4 tensors at a learning rate of 0.001 (weight decay 0); 2 tensors are frozen.'
+    ]
+    # What else it says is heard, also afterwards.
+    logger.warning('paramwise_options -- of somebody else')
+    assert caplog.records[-1].getMessage().endswith('somebody else')

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import logging
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper
 from torch import nn
 
@@ -16,14 +19,51 @@ class GroupedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     MMEngine gives each parameter a group of its own as soon as ``paramwise_cfg`` is set. An
     optimizer works group by group: hundreds of groups are thousands of small kernels a step, which
-    on a GPU take longer than the gradients. What is learnt stays the same.
+    on a GPU take longer than the gradients. What is learnt stays the same. The log gets a line for
+    each group, in place of several for each parameter.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:
         """Builds the optimizer of a model, and its wrapper."""
-        wrapper = super().__call__(model)
-        wrapper.optimizer.param_groups[:] = merge_groups(wrapper.optimizer.param_groups)
+        with _without_lines_of_parameters():
+            wrapper = super().__call__(model)
+        groups = merge_groups(wrapper.optimizer.param_groups)
+        wrapper.optimizer.param_groups[:] = groups
+        print_log(describe_groups(groups, model), logger='current')
         return wrapper
+
+
+@contextmanager
+def _without_lines_of_parameters() -> Iterator[None]:
+    """Silences the thousands of lines in which MMEngine tells what it does with each parameter."""
+
+    def is_of_interest(record: logging.LogRecord) -> bool:
+        message = record.getMessage()
+        frozen = message.endswith('is skipped since its requires_grad=False')
+        return not (frozen or message.startswith('paramwise_options -- '))
+
+    logger = MMLogger.get_current_instance()
+    logger.addFilter(is_of_interest)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_of_interest)
+
+
+def describe_groups(groups: Sequence[Mapping], model: nn.Module) -> str:
+    """Returns a sentence: how many tensors learn at which rate, and how many are frozen.
+
+    Args:
+        groups: Of the optimizer, see :func:`merge_groups`.
+        model: Whose tensors they are.
+    """
+    parts = [
+        f'{len(group["params"])} tensors at a learning rate of {group["lr"]:g} '
+        f'(weight decay {group.get("weight_decay", 0):g})'
+        for group in groups
+    ]
+    frozen = sum(not parameter.requires_grad for parameter in model.parameters())
+    return f'Learns {", ".join(parts)}; {frozen} tensors are frozen.'
 
 
 def merge_groups(groups: list[dict]) -> list[dict]:
