@@ -8,7 +8,7 @@ Examples:
     python tools/benchmark.py cpu-smoke
     python tools/benchmark.py neu-cpu --dry-run
     python tools/benchmark.py neu-gpu --devices 0 1
-    python tools/benchmark.py neu-gpu-short --devices 0 --parallel 6
+    python tools/benchmark.py neu-gpu-short --devices 0 --parallel 7
     python tools/benchmark.py custom --data-root data/my_parts/ --fractions 0.4 1.0
     python tools/benchmark.py neu-cpu --split paper --source path/to/NEU-DET
 """
