@@ -1,5 +1,6 @@
 """Loops, hooks and the runner."""
 
+from .bfloat16_optim_wrapper import Bfloat16OptimWrapper
 from .hooks import (
     ChannelsLastHook,
     FiniteStepHook,
@@ -15,6 +16,7 @@ from .train_loop import StagedTrainLoop
 from .val_loop import TeacherStudentValLoop
 
 __all__ = [
+    'Bfloat16OptimWrapper',
     'ChannelsLastHook',
     'DSYMRunner',
     'FiniteStepHook',

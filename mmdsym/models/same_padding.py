@@ -7,6 +7,8 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
 
+from .cpu_layers import depthwise_conv2d
+
 
 # MMEngine's `init_cfg` finds a layer by the names of its class and of the bases that it names.
 class WeightPaddedConv2d(Conv2dSame, nn.Conv2d):
@@ -36,7 +38,7 @@ class WeightPaddedConv2d(Conv2dSame, nn.Conv2d):
             return super().forward(x)
         weight = self.weight if odd == {1} else F.pad(self.weight, (1, 0, 1, 0))
         padding = (self.kernel_size[0] - 1) // 2
-        return F.conv2d(x, weight, self.bias, self.stride, padding, 1, self.groups)
+        return depthwise_conv2d(x, weight, self.bias, self.stride, padding, self.groups)
 
 
 def pad_kernels(network: nn.Module, any_size: bool = False) -> None:

@@ -1,7 +1,7 @@
 """AdamW with a warm-up and one cosine; gentle with what ImageNet taught the backbone."""
 
 optim_wrapper = dict(
-    type='OptimWrapper',
+    type='mmdsym.Bfloat16OptimWrapper',
     constructor='mmdsym.GroupedOptimWrapperConstructor',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     clip_grad=dict(max_norm=10, norm_type=2),

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
+from mmdsym.models.cpu_layers import avoid_slow_norms
 from mmdsym.registry import HOOKS
 
 
@@ -17,7 +18,8 @@ class ChannelsLastHook(Hook):
     """Lays the model's weights out as channels_last; its activations follow.
 
     The numbers stay the same but for rounding. On a GPU it happens with half precision alone: in
-    single precision cuDNN has no fast depthwise convolution for this layout.
+    single precision cuDNN has no fast depthwise convolution for this layout. On a CPU GroupNorm
+    leaves it (:class:`mmdsym.models.cpu_layers.ContiguousGroupNorm`).
     """
 
     def before_run(self, runner: Runner) -> None:
@@ -25,6 +27,8 @@ class ChannelsLastHook(Hook):
         on_cpu = next(runner.model.parameters()).device.type == 'cpu'
         if on_cpu or _is_mixed(runner.optim_wrapper):
             runner.model.to(memory_format=torch.channels_last)
+        if on_cpu:
+            avoid_slow_norms(runner.model)
 
 
 def _is_mixed(optim_wrapper: OptimWrapper | Mapping | None) -> bool:

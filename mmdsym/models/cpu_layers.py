@@ -1,0 +1,125 @@
+"""Layers of which torch has slow kernels on a CPU, computed another way."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+SLOW_SIDE = 4
+"""From which side of a depthwise kernel on its gradient in bfloat16 is slow."""
+
+
+class ContiguousGroupNorm(nn.GroupNorm):
+    """GroupNorm that leaves channels_last for as long as it computes.
+
+    With few channels in a group, torch's kernel for channels_last takes two to three times as long
+    as the copies and the other kernel together.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes what :class:`torch.nn.GroupNorm` does, up to rounding."""
+        if x.device.type != 'cpu' or x.ndim != 4 or torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        return super().forward(x.contiguous()).contiguous(memory_format=torch.channels_last)
+
+
+class DepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution that learns fast in mixed precision, see :func:`depthwise_conv2d`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes what :class:`torch.nn.Conv2d` does."""
+        return depthwise_conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+
+
+def avoid_slow_norms(model: nn.Module) -> None:
+    """Lets each GroupNorm of a model be a :class:`ContiguousGroupNorm`.
+
+    Args:
+        model: Changed in place; the names and values of its tensors stay.
+    """
+    for module in model.modules():
+        if type(module) is nn.GroupNorm:
+            module.__class__ = ContiguousGroupNorm
+
+
+def avoid_slow_gradients(model: nn.Module) -> None:
+    """Lets each depthwise convolution with a large kernel be a :class:`DepthwiseConv2d`.
+
+    Args:
+        model: Changed in place; the names and values of its tensors stay.
+    """
+    for module in model.modules():
+        if type(module) is nn.Conv2d and _has_slow_gradient(module):
+            module.__class__ = DepthwiseConv2d
+
+
+def depthwise_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: int | tuple[int, int],
+    groups: int,
+) -> Tensor:
+    """Convolves; under autocast on a CPU, the gradient of a large kernel is computed in float32.
+
+    oneDNN computes it in bfloat16 with a reference kernel, which takes 3 to 15 times as long as
+    float32. Forward, bfloat16 is the faster one.
+
+    Args:
+        x: (N, groups, H, W).
+        weight: (groups, 1, height, width).
+        bias: (groups,), or none.
+        stride: Of rows and columns.
+        padding: Zeros on each side.
+        groups: As many as channels; with less it is a plain convolution.
+    """
+    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    mixed = x.device.type == 'cpu' and torch.is_autocast_enabled('cpu')
+    slow = groups > 1 and max(weight.shape[-2:]) >= SLOW_SIDE
+    if not (learns and mixed and slow):
+        return F.conv2d(x, weight, bias, stride, padding, 1, groups)
+    padding = (padding, padding) if isinstance(padding, int) else padding
+    dtype = torch.get_autocast_dtype('cpu')
+    found = _SinglePrecisionGradient.apply(x.to(dtype), weight, stride, padding, groups)
+    return found if bias is None else found + bias.to(dtype)[:, None, None]
+
+
+class _SinglePrecisionGradient(torch.autograd.Function):
+    """A convolution without bias in the precision of its input, with a gradient in float32."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx,
+        x: Tensor,
+        weight: Tensor,
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        groups: int,
+    ) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.settings = stride, padding, groups
+        return F.conv2d(x, weight.to(x.dtype), None, stride, padding, 1, groups)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        stride, padding, groups = ctx.settings
+        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
+            *(tensor.float() for tensor in (gradient, x, weight)),
+            *(None, stride, padding, (1, 1), False, (0, 0), groups),
+            (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
+        )
+        of_x = None if of_x is None else of_x.to(x.dtype)
+        of_weight = None if of_weight is None else of_weight.to(weight.dtype)
+        return of_x, of_weight, None, None, None
+
+
+def _has_slow_gradient(conv: nn.Conv2d) -> bool:
+    is_depthwise = conv.groups == conv.in_channels == conv.out_channels and conv.groups > 1
+    is_plain = conv.padding_mode == 'zeros' and not isinstance(conv.padding, str)
+    large = max(conv.kernel_size) >= SLOW_SIDE
+    return is_depthwise and is_plain and large and conv.dilation == (1, 1)
