@@ -1,8 +1,9 @@
 """Times a detector's training step in variants, alternating in one process.
 
-Variants: memory layout (contiguous, channels_last) times frozen stages of a timm backbone; and the
-teacher's forward pass with and without autograd's bookkeeping. Images and boxes are random, since
-only the time counts. Prints seconds per image and the ratio to the first variant, and writes json.
+Variants: memory layout (contiguous, channels_last) times frozen stages of a timm backbone, then
+GroupNorm outside of channels_last, then bfloat16; and the teacher's forward pass with and without
+autograd's bookkeeping, and in bfloat16. Images and boxes are random, since only the time counts.
+Prints seconds per image and the ratio to the first variant, and writes json.
 
 Example:
     python tools/benchmark_training_step.py configs/baselines/supervised_neu_40pct.py \
@@ -16,7 +17,9 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from copy import deepcopy
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,7 +32,10 @@ from torch import Tensor, nn
 
 import mmdsym  # noqa: F401  (checks versions)
 from mmdsym.atomic_file import write_json
+from mmdsym.benchmark.hardware import commit, hardware, versions
+from mmdsym.engine.bfloat16_optim_wrapper import prepare
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.models.cpu_layers import avoid_slow_norms
 from mmdsym.models.total_loss import total_loss
 
 
@@ -66,21 +72,64 @@ def random_samples(batch: int, size: int) -> list[DetDataSample]:
     return samples
 
 
-def build(model_config: ConfigDict, frozen_stages: int, channels_last: bool) -> nn.Module:
-    """Returns the detector in one variant, in training mode."""
-    config = deepcopy(model_config)
-    config.backbone.update(pretrained=None, frozen_stages=frozen_stages)
-    model = MODELS.build(config).train()
-    if channels_last:
-        model.to(memory_format=torch.channels_last)
-    return model
+@dataclass(frozen=True)
+class Variant:
+    """How a detector is laid out and computes.
+
+    Attributes:
+        channels_last: The memory layout of its weights.
+        frozen_stages: Of the backbone; -1 for none.
+        fast_norms: Whether GroupNorm leaves channels_last.
+        bfloat16: Whether it computes in bfloat16, as ``mmdsym.Bfloat16OptimWrapper`` does.
+    """
+
+    channels_last: bool
+    frozen_stages: int
+    fast_norms: bool = False
+    bfloat16: bool = False
+
+    @property
+    def name(self) -> str:
+        """What the table says."""
+        layout = 'channels_last' if self.channels_last else 'contiguous'
+        extras = ', fast GroupNorm' * self.fast_norms + ', bfloat16' * self.bfloat16
+        return f'{layout}, frozen_stages={self.frozen_stages}{extras}'
+
+    def build(self, model_config: ConfigDict) -> nn.Module:
+        """Returns the detector in this variant, in training mode."""
+        config = deepcopy(model_config)
+        config.backbone.update(pretrained=None, frozen_stages=self.frozen_stages)
+        model = MODELS.build(config).train()
+        if self.channels_last:
+            model.to(memory_format=torch.channels_last)
+        if self.fast_norms:
+            avoid_slow_norms(model)
+        if self.bfloat16:
+            prepare(model)
+        return model
+
+    def precision(self) -> AbstractContextManager:
+        """Returns the context of its forward pass."""
+        return torch.autocast('cpu', torch.bfloat16, enabled=self.bfloat16)
 
 
-def training_step(model: nn.Module, images: Tensor, samples: list) -> Callable[[], None]:
+AS_CONFIGURED = Variant(channels_last=True, frozen_stages=2, fast_norms=True)
+VARIANTS = [
+    *(Variant(layout, frozen) for layout in (False, True) for frozen in (-1, 2)),
+    AS_CONFIGURED,
+    replace(AS_CONFIGURED, bfloat16=True),
+]
+
+
+def training_step(
+    variant: Variant, model_config: ConfigDict, images: Tensor, samples: list
+) -> Callable[[], None]:
     """Returns a function that runs forward and backward once."""
+    model = variant.build(model_config)
 
     def step() -> None:
-        losses = model.loss(images, samples)
+        with variant.precision():
+            losses = model.loss(images, samples)
         total, _ = model.parse_losses(losses)
         assert total_loss(losses) > 0
         total.backward()
@@ -90,13 +139,13 @@ def training_step(model: nn.Module, images: Tensor, samples: list) -> Callable[[
 
 
 def teacher_step(
-    model: nn.Module, images: Tensor, samples: list, autograd: bool
+    variant: Variant, model: nn.Module, images: Tensor, samples: list, autograd: bool
 ) -> Callable[[], None]:
     """Returns a function that predicts once."""
     model.eval()
 
     def step() -> None:
-        with torch.set_grad_enabled(autograd):
+        with torch.set_grad_enabled(autograd), variant.precision():
             model.predict(images, samples, rescale=False)
 
     return step
@@ -138,22 +187,25 @@ def main() -> None:
     images = torch.randn(args.batch, 3, args.size, args.size)
     samples = random_samples(args.batch, args.size)
     steps = {
-        f'{"channels_last" if layout else "contiguous"}, frozen_stages={frozen}': training_step(
-            build(cfg.model, frozen, layout), images, samples
-        )
-        for layout in (False, True)
-        for frozen in (-1, 2)
+        variant.name: training_step(variant, cfg.model, images, samples) for variant in VARIANTS
     }
-    teacher = build(cfg.model, 2, channels_last=True).requires_grad_(True)
+    plain, short = AS_CONFIGURED, VARIANTS[-1]
+    one = plain.build(cfg.model).requires_grad_(True)
     teachers = {
-        'teacher with autograd': teacher_step(teacher, images, samples, True),
-        'teacher without autograd': teacher_step(teacher, images, samples, False),
+        'teacher with autograd': teacher_step(plain, one, images, samples, True),
+        'teacher without autograd': teacher_step(plain, one, images, samples, False),
+        'teacher without autograd, bfloat16': teacher_step(
+            short, short.build(cfg.model), images, samples, False
+        ),
     }
     report = {
         'config': args.config,
         'batch': args.batch,
         'size': args.size,
         'threads': torch.get_num_threads(),
+        'commit': commit(),
+        'hardware': hardware(),
+        'versions': versions(),
         'training_step': as_table(measure(steps, args.rounds), args.batch),
         'teacher': as_table(measure(teachers, args.rounds), args.batch),
     }
