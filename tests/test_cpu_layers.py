@@ -186,12 +186,33 @@ def test_heads_give_float32_and_keep_their_structure(monkeypatch):
         assert len(maps) == len(features) and {one.dtype for one in maps} == {torch.float32}
 
 
-def test_detectors_that_hand_on_coordinates_keep_float32(monkeypatch):
+def semi_supervised(kind: str, **options) -> nn.Module:
+    cfg = Config.fromfile(REPOSITORY / 'configs/_base_/detectors/atss_efficientnet_lite0.py')
+    cfg.model.backbone.pretrained = None
+    init_default_scope('mmdet')
+    predict_on = dict(predict_on='teacher')
+    return MODELS.build(dict(type=kind, detector=cfg.model, semi_test_cfg=predict_on, **options))
+
+
+@pytest.mark.parametrize('kind', ['DETR', 'SemiBaseDetector'])
+def test_detectors_that_compute_coordinates_keep_float32(kind, monkeypatch):
     monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: True)
-    model = build('deformable_detr_r50.py', backbone=dict(init_cfg=None))
+    if kind == 'DETR':
+        model = build('deformable_detr_r50.py', backbone=dict(init_cfg=None))
+    else:
+        model = semi_supervised(kind, semi_train_cfg=dict(freeze_teacher=True))
     assert not prepare(model)
     with wrapper(model).optim_context(model):
         assert not torch.is_autocast_enabled('cpu')
+
+
+def test_teacher_and_student_suit_the_faster_precision(monkeypatch):
+    monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: True)
+    model = semi_supervised('mmdsym.DSYMDetector')
+    with wrapper(model).optim_context(model):
+        assert torch.is_autocast_enabled('cpu')
+        features = model.teacher.extract_feat(torch.randn(1, 3, 64, 64))
+    assert features[0].dtype == torch.bfloat16
 
 
 def test_a_model_is_prepared_once(monkeypatch):

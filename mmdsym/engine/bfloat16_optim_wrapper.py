@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
-from mmdet.models.detectors import DetectionTransformer
+from mmdet.models.detectors import DetectionTransformer, SemiBaseDetector
 from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mmdsym.half_precision import autocast_where_fast
+from mmdsym.models import DSYMDetector
 from mmdsym.models.cpu_layers import avoid_slow_gradients
 from mmdsym.registry import OPTIM_WRAPPERS
 
@@ -25,8 +26,9 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
     Convolutions and products of matrices are what becomes faster. What the box heads find returns
     to float32 before losses, box coders and suppression see it, and weights, gradients and the
-    optimizer stay in float32, so that no scaling of the loss is needed. Detectors of the DETR
-    family keep float32 throughout: their layers hand on coordinates, which would move by a pixel.
+    optimizer stay in float32, so that no scaling of the loss is needed. Two kinds of detectors keep
+    float32 throughout, since their coordinates would move by a pixel: the DETR family, whose layers
+    hand them on, and MMDetection's own semi-supervised ones, which turn boxes by such products.
     Without such a unit, and on a GPU, it is MMEngine's wrapper; see
     :func:`mmdsym.half_precision.multiplies_bfloat16`.
     """
@@ -54,7 +56,7 @@ def prepare(model: nn.Module) -> bool:
     Returns:
         Whether the model suits bfloat16 at all.
     """
-    if any(isinstance(module, DetectionTransformer) for module in model.modules()):
+    if any(map(_computes_coordinates, model.modules())):
         return False
     avoid_slow_gradients(model)
     for module in model.modules():
@@ -64,6 +66,11 @@ def prepare(model: nn.Module) -> bool:
         if any(hasattr(module, method) for method in HEAD_METHODS):
             module.register_forward_hook(_give_single_precision)
     return True
+
+
+def _computes_coordinates(module: nn.Module) -> bool:
+    turns_boxes = isinstance(module, SemiBaseDetector) and not isinstance(module, DSYMDetector)
+    return turns_boxes or isinstance(module, DetectionTransformer)
 
 
 def _take_single_precision(module: nn.Module, inputs: tuple, settings: dict) -> tuple:
