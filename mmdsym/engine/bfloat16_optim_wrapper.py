@@ -8,10 +8,11 @@ from contextlib import contextmanager, nullcontext
 import torch
 from mmdet.models.detectors import DetectionTransformer, SemiBaseDetector
 from mmdet.models.roi_heads.roi_extractors.base_roi_extractor import BaseRoIExtractor
+from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from mmdsym.half_precision import autocast_where_fast
+from mmdsym.half_precision import SWITCH, multiplies_bfloat16
 from mmdsym.models import DSYMDetector
 from mmdsym.models.cpu_layers import avoid_slow_gradients
 from mmdsym.registry import OPTIM_WRAPPERS
@@ -39,12 +40,17 @@ class Bfloat16OptimWrapper(OptimWrapper):
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Computes losses, and what a teacher finds on the way, in the faster precision."""
         if self._prepared is not model:
-            self._suits = prepare(model)
-            self._prepared = model
-        device = next(model.parameters()).device
-        faster = autocast_where_fast(device) if self._suits else nullcontext()
+            self._prepared, self._shortens = model, self._may_shorten(model)
+        faster = torch.autocast('cpu', torch.bfloat16) if self._shortens else nullcontext()
         with super().optim_context(model), faster:
             yield
+
+    def _may_shorten(self, model: nn.Module) -> bool:
+        on_cpu = next(model.parameters()).device.type == 'cpu'
+        if not (on_cpu and multiplies_bfloat16() and prepare(model)):
+            return False
+        print_log(f'The network learns in bfloat16; {SWITCH}=0 would keep float32.', 'current')
+        return True
 
 
 def prepare(model: nn.Module) -> bool:
