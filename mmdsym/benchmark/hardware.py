@@ -9,16 +9,21 @@ from pathlib import Path
 
 import torch
 
+from mmdsym.half_precision import multiplies_bfloat16
 from mmdsym.versions import installed_version
 
 PACKAGES = ('torch', 'mmdet', 'mmengine', 'mmcv', 'timm')
 
 
 def hardware() -> str:
-    """Returns the machine in a few words."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f'{os.cpu_count()} CPU cores ({platform.machine()})'
+    """Returns what trains here in a few words: the GPU, or else the processor."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+
+
+def processor() -> str:
+    """Returns the processor in a few words, among them the precision that networks learn in."""
+    precision = 'bfloat16' if multiplies_bfloat16() else 'float32'
+    return f'{os.cpu_count()} CPU cores ({platform.machine()}, {precision})'
 
 
 def versions() -> dict[str, str]:

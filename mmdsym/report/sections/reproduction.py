@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 from datetime import datetime
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 from mmengine import Config
 
-from mmdsym.benchmark.hardware import commit
+from mmdsym.benchmark.hardware import commit, processor
 from mmdsym.config import walk
 from mmdsym.pipeline.starts import commits_of, read_starts
 from mmdsym.report.material import Material
@@ -132,7 +131,7 @@ def _iterations(material: Material) -> str:
 
 
 def _machine() -> str:
-    parts = [f'{os.cpu_count()} CPU cores ({platform.machine()}), {platform.system()}']
+    parts = [f'{processor()}, {platform.system()}']
     if torch.cuda.is_available():
         parts.append(torch.cuda.get_device_name())
     return ', '.join([*parts, f'Python {platform.python_version()}'])
