@@ -11,6 +11,7 @@ from mmdsym.datasets import read_classes
 from mmdsym.errors import UserError
 from mmdsym.images_per_step import follow_images_per_step, images_per_device, processes_of
 from mmdsym.stages import StageSchedule
+from mmdsym.training_length import follow_iterations
 
 PLACEHOLDERS = ('data_root', 'split', 'image_size', 'prompts', 'background_prompts')
 """Top-level settings that strings of the config may contain, or be, in braces."""
@@ -26,6 +27,7 @@ def complete_config(cfg: Config) -> Config:
     - the name of a part in braces becomes the folder of its model, see ``mmdsym/pipeline``;
     - every box head, and whatever else says ``num_classes=None``, gets the number of classes of the
       training data (mmdetection #9706);
+    - the schedule is stretched to ``iterations``, see :mod:`mmdsym.training_length`;
     - batches, learning rate and lengths follow from ``images_per_step``, see
       :mod:`mmdsym.images_per_step`;
     - ``begin`` and ``end`` of a scheduler may name a stage: its first, its last iteration;
@@ -50,6 +52,7 @@ def complete_config(cfg: Config) -> Config:
         folders = folders_of_named_parts(cfg)
         cfg = _filled(fix_configs(cfg), folders) if folders else cfg
     _fill_classes(cfg)
+    follow_iterations(cfg)
     follow_images_per_step(cfg, processes_of(cfg))
     _fill_stage_borders(cfg)
     _fill_batch_size(cfg)

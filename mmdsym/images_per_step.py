@@ -83,7 +83,7 @@ def follow_images_per_step(cfg: Config, processes: int) -> None:
     each = _share_of_one(wanted, processes)
     factor = wanted / present
     _scale_batches(cfg, each, each / present)
-    _scale_lengths(cfg, factor)
+    scale_lengths(cfg, factor)
     _scale_intervals(cfg, factor)
     _scale_learning_rate(cfg, factor)
     _scale_teacher(cfg, factor)
@@ -136,8 +136,8 @@ def scale_stages(stages: Mapping[str, Mapping], per_device: float, factor: float
         begin, end = scale_steps(stage['begin'], factor), scale_steps(stage['end'], factor)
         if end <= begin:
             raise UserError(
-                f"images_per_step leaves stage '{name}' no iteration: lower it, or lengthen the "
-                'stage.'
+                f"the schedule leaves stage '{name}' no iteration: lower images_per_step, raise "
+                'iterations, or lengthen the stage.'
             )
         stage |= dict(begin=begin, end=end, images=share_images(images, total))
         if 'loss_weights' in stage:
@@ -147,6 +147,32 @@ def scale_stages(stages: Mapping[str, Mapping], per_device: float, factor: float
             }
         scaled[name] = stage
     return scaled
+
+
+def scale_lengths(cfg: Config, factor: float) -> None:
+    """Divides the iterations of stages, ramps, warm-up and the interval of validation.
+
+    Args:
+        cfg: Changed in place.
+        factor: What they are divided by.
+
+    Raises:
+        UserError: A stage would have no iteration.
+    """
+    loop = cfg.train_cfg
+    if loop.get('stages') is not None:
+        loop.stages = scale_stages(loop.stages, 1.0, factor)
+    for name in ('max_iters', 'val_interval'):
+        if name in loop:
+            loop[name] = max(scale_steps(loop[name], factor), 1)
+    schedulers = cfg.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        if scheduler.get('by_epoch', True):
+            continue
+        for border in ('begin', 'end'):
+            steps = scheduler.get(border)
+            if isinstance(steps, int):
+                scheduler[border] = max(scale_steps(steps, factor), min(steps, 1))
 
 
 def scale_steps(steps: int, factor: float) -> int:
@@ -195,23 +221,6 @@ def _scale_batches(cfg: Config, each: int, per_device: float) -> None:
     sampler = cfg.train_dataloader.get('sampler') or {}
     if 'batch_size' in sampler:
         sampler.batch_size = each
-
-
-def _scale_lengths(cfg: Config, factor: float) -> None:
-    loop = cfg.train_cfg
-    if loop.get('stages') is not None:
-        loop.stages = scale_stages(loop.stages, 1.0, factor)
-    for name in ('max_iters', 'val_interval'):
-        if name in loop:
-            loop[name] = max(scale_steps(loop[name], factor), 1)
-    schedulers = cfg.get('param_scheduler') or []
-    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-        if scheduler.get('by_epoch', True):
-            continue
-        for border in ('begin', 'end'):
-            steps = scheduler.get(border)
-            if isinstance(steps, int):
-                scheduler[border] = max(scale_steps(steps, factor), min(steps, 1))
 
 
 def _scale_intervals(cfg: Config, factor: float) -> None:

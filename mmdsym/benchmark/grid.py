@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mmdsym.errors import UserError
 from mmdsym.stages import StageSchedule
+from mmdsym.training_length import follow_iterations, iterations_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class PlannedRun:
 
     @cached_property
     def settings(self) -> Config:
-        """The training config with all overrides.
+        """The training config with all overrides, and the length that they ask for.
 
         Raises:
             UserError: There is no such config.
@@ -57,6 +58,7 @@ class PlannedRun:
             raise UserError(f'method {self.method} names the config {self.config}: there is none.')
         cfg = Config.fromfile(self.config)
         cfg.merge_from_dict(dict(self.overrides))
+        follow_iterations(cfg)
         return cfg
 
     @property
@@ -72,10 +74,7 @@ class PlannedRun:
     @property
     def iterations(self) -> int:
         """Iterations of the whole run."""
-        train = self.settings.train_cfg
-        if train.get('stages'):
-            return StageSchedule(train.stages).max_iters
-        return train.max_iters
+        return iterations_of(self.settings)
 
     def fingerprint(self) -> str:
         """Returns what changes when, and only when, settings or labels do."""
