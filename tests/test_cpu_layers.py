@@ -20,6 +20,7 @@ from mmdsym.engine.bfloat16_optim_wrapper import Bfloat16OptimWrapper, prepare
 from mmdsym.models.cpu_layers import (
     ContiguousGroupNorm,
     DepthwiseConv2d,
+    _gradient_of_kernel,
     avoid_slow_gradients,
     avoid_slow_norms,
 )
@@ -63,13 +64,14 @@ def convolution(kind: str) -> nn.Module:
 
 
 @pytest.mark.parametrize('kind', ['plain', 'bias', 'same'])
-def test_a_depthwise_gradient_in_float32_is_nearer_to_the_exact_one(kind):
+@pytest.mark.parametrize('size', [(12, 12), (9, 14), (2, 3)])
+def test_a_depthwise_convolution_learns_nearly_the_same_in_bfloat16(kind, size):
     torch.manual_seed(0)
     layer = convolution(kind)
     changed = copy.deepcopy(layer)
     avoid_slow_gradients(changed)
     assert kind == 'same' or type(changed) is DepthwiseConv2d
-    images = torch.randn(2, 8, 12, 12)
+    images = torch.randn(3, 8, *size).contiguous(memory_format=torch.channels_last)
     exact = gradients(layer, images, mixed=False)
     for one, another in zip(gradients(changed, images, mixed=False), exact, strict=True):
         torch.testing.assert_close(one, another)
@@ -80,19 +82,34 @@ def test_a_depthwise_gradient_in_float32_is_nearer_to_the_exact_one(kind):
         assert torch.cosine_similarity(one.float().flatten(), another.flatten(), dim=0) > 0.999
 
 
-def test_the_gradient_is_computed_in_float32(monkeypatch):
-    seen = []
+@pytest.mark.parametrize('channels_last', [False, True])
+@pytest.mark.parametrize(('kernel', 'stride'), [((5, 5), 1), ((5, 4), (1, 2)), ((6, 6), 2)])
+def test_the_gradient_of_a_kernel_is_exact(kernel, stride, channels_last):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 6, kernel, stride, 2, groups=6, bias=False).double()
+    images = torch.randn(3, 6, 11, 8, dtype=torch.float64)
+    if channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    found = layer(images)
+    gradient = torch.randn_like(found)
+    (expected,) = torch.autograd.grad(found, layer.weight, gradient)
+    mine = _gradient_of_kernel(images, gradient, layer.stride, layer.padding, layer.weight.shape)
+    torch.testing.assert_close(mine, expected.float())
+
+
+def test_slow_kernels_are_not_asked(monkeypatch):
+    asked = []
     true = torch.ops.aten.convolution_backward
 
     def noted(gradient, *others):
-        seen.append(gradient.dtype)
+        asked.append((gradient.dtype, others[-1]))
         return true(gradient, *others)
 
     layer = nn.Conv2d(8, 8, 5, 1, 2, groups=8)
     avoid_slow_gradients(layer)
     monkeypatch.setattr(torch.ops.aten, 'convolution_backward', noted)
     gradients(layer, torch.randn(1, 8, 6, 6), mixed=True)
-    assert seen == [torch.float32]
+    assert asked == [(torch.float32, (True, False, False))]
 
 
 @pytest.mark.parametrize(

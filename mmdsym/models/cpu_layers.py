@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 SLOW_SIDE = 4
-"""From which side of a depthwise kernel on its gradient in bfloat16 is slow."""
+"""From which side of a depthwise kernel on its gradients in bfloat16 are slow."""
 
 
 class ContiguousGroupNorm(nn.GroupNorm):
@@ -63,10 +63,11 @@ def depthwise_conv2d(
     padding: int | tuple[int, int],
     groups: int,
 ) -> Tensor:
-    """Convolves; under autocast on a CPU, the gradient of a large kernel is computed in float32.
+    """Convolves; under autocast on a CPU, gradients of large kernels take another way.
 
-    oneDNN computes it in bfloat16 with a reference kernel, which takes 3 to 15 times as long as
-    float32. Forward, bfloat16 is the faster one.
+    oneDNN computes them in bfloat16 with a reference kernel, which takes 3 to 15 times as long as
+    float32. That of the input is computed in float32 instead, and that of the kernel as a forward
+    convolution in bfloat16.
 
     Args:
         x: (N, groups, H, W).
@@ -83,12 +84,12 @@ def depthwise_conv2d(
         return F.conv2d(x, weight, bias, stride, padding, 1, groups)
     padding = (padding, padding) if isinstance(padding, int) else padding
     dtype = torch.get_autocast_dtype('cpu')
-    found = _SinglePrecisionGradient.apply(x.to(dtype), weight, stride, padding, groups)
+    found = _FastGradient.apply(x.to(dtype), weight, stride, padding, groups)
     return found if bias is None else found + bias.to(dtype)[:, None, None]
 
 
-class _SinglePrecisionGradient(torch.autograd.Function):
-    """A convolution without bias in the precision of its input, with a gradient in float32."""
+class _FastGradient(torch.autograd.Function):
+    """A depthwise convolution without bias, in the precision of its input."""
 
     @staticmethod
     def forward(
@@ -108,14 +109,39 @@ class _SinglePrecisionGradient(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         stride, padding, groups = ctx.settings
-        of_x, of_weight, _ = torch.ops.aten.convolution_backward(
-            *(tensor.float() for tensor in (gradient, x, weight)),
-            *(None, stride, padding, (1, 1), False, (0, 0), groups),
-            (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
-        )
-        of_x = None if of_x is None else of_x.to(x.dtype)
-        of_weight = None if of_weight is None else of_weight.to(weight.dtype)
+        of_x = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_x, _, _ = torch.ops.aten.convolution_backward(
+                *(tensor.float() for tensor in (gradient, x, weight)),
+                *(None, stride, padding, (1, 1), False, (0, 0), groups),
+                (True, False, False),
+            )
+            of_x = of_x.to(x.dtype)
+        if ctx.needs_input_grad[1]:
+            of_weight = _gradient_of_kernel(x, gradient.to(x.dtype), stride, padding, weight.shape)
+            of_weight = of_weight.to(weight.dtype)
         return of_x, of_weight, None, None, None
+
+
+def _gradient_of_kernel(
+    x: Tensor,
+    gradient: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    shape: torch.Size,
+) -> Tensor:
+    """Convolves each channel of each image with its gradient, and sums over the images.
+
+    Forward kernels are fast also where the kernel is as large as a feature map; a stride of the
+    layer is a dilation here.
+    """
+    images, channels, height, width = x.shape
+    maps = x.permute(2, 3, 0, 1).reshape(1, height, width, images * channels).permute(0, 3, 1, 2)
+    kernels = gradient.reshape(images * channels, 1, *gradient.shape[-2:])
+    found = F.conv2d(maps, kernels, None, 1, padding, stride, images * channels)
+    # Beyond lies what the stride left out.
+    found = found[..., : shape[-2], : shape[-1]].reshape(images, *shape)
+    return found.float().sum(dim=0)
 
 
 def _has_slow_gradient(conv: nn.Conv2d) -> bool:
