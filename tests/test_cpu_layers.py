@@ -82,6 +82,19 @@ def test_a_depthwise_convolution_learns_nearly_the_same_in_bfloat16(kind, size):
         assert torch.cosine_similarity(one.float().flatten(), another.flatten(), dim=0) > 0.999
 
 
+@pytest.mark.parametrize(('outputs', 'groups'), [(8, 1), (8, 2), (16, 8)])
+def test_a_padded_kernel_that_is_not_depthwise_learns_as_ever(outputs, groups):
+    torch.manual_seed(0)
+    layer = Conv2dSame(8, outputs, 3, 2, groups=groups)
+    padded = copy.deepcopy(layer)
+    pad_kernels(padded)
+    images = torch.randn(2, 8, 6, 6)
+    for one, another in zip(
+        gradients(padded, images, mixed=True), gradients(layer, images, mixed=True), strict=True
+    ):
+        torch.testing.assert_close(one, another, rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize('channels_last', [False, True])
 @pytest.mark.parametrize(('kernel', 'stride'), [((5, 5), 1), ((5, 4), (1, 2)), ((6, 6), 2)])
 def test_the_gradient_of_a_kernel_is_exact(kernel, stride, channels_last):

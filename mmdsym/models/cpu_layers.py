@@ -70,16 +70,18 @@ def depthwise_conv2d(
     convolution in bfloat16.
 
     Args:
-        x: (N, groups, H, W).
-        weight: (groups, 1, height, width).
-        bias: (groups,), or none.
+        x: (N, C, H, W).
+        weight: (C, 1, height, width); of another shape where it is no depthwise convolution, and
+            then nothing takes another way.
+        bias: (C,), or none.
         stride: Of rows and columns.
         padding: Zeros on each side.
-        groups: As many as channels; with less it is a plain convolution.
+        groups: C.
     """
     learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     mixed = x.device.type == 'cpu' and torch.is_autocast_enabled('cpu')
-    slow = groups > 1 and max(weight.shape[-2:]) >= SLOW_SIDE
+    is_depthwise = groups == x.shape[1] == len(weight) > 1
+    slow = is_depthwise and max(weight.shape[-2:]) >= SLOW_SIDE
     if not (learns and mixed and slow):
         return F.conv2d(x, weight, bias, stride, padding, 1, groups)
     padding = (padding, padding) if isinstance(padding, int) else padding
