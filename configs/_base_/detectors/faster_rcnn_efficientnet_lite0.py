@@ -16,7 +16,13 @@ model = dict(
         out_indices=(2, 3, 4),
         frozen_stages=2,
     ),
-    neck=dict(in_channels=[40, 112, 320], out_channels=96, num_outs=4),
+    # The backbone's outputs pass no activation and are large: unnormalised, the heads diverge.
+    neck=dict(
+        in_channels=[40, 112, 320],
+        out_channels=96,
+        num_outs=4,
+        norm_cfg=dict(type='GN', num_groups=32),
+    ),
     rpn_head=dict(
         in_channels=96,
         feat_channels=96,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.runner import Runner
 
 from mmdsym.models.cpu_layers import avoid_slow_norms
+from mmdsym.models.memory_layout import lay_out_channels_last
 from mmdsym.registry import HOOKS
 
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Lays the model's weights out as channels_last; its activations follow.
+    """Lays the model's weights out as channels_last (:func:`lay_out_channels_last`).
 
     The numbers stay the same but for rounding. On a GPU it happens with half precision alone: in
     single precision cuDNN has no fast depthwise convolution for this layout. On a CPU GroupNorm
@@ -26,7 +26,7 @@ class ChannelsLastHook(Hook):
         """Changes the layout before training or testing starts."""
         on_cpu = next(runner.model.parameters()).device.type == 'cpu'
         if on_cpu or _is_mixed(runner.optim_wrapper):
-            runner.model.to(memory_format=torch.channels_last)
+            lay_out_channels_last(runner.model)
         if on_cpu:
             avoid_slow_norms(runner.model)
 
