@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from mmengine.config import Config
 from whole_run_data import write_configs
 
@@ -190,6 +191,63 @@ def test_a_plan_goes_by_what_was_measured(leaf):
     assert iterations_done(part.training_folder) == 2
     row = next(line for line in WholeRun(load(leaf)).plan().splitlines() if '| diffusion' in line)
     assert 'unfinished (2 of 4)' in row and '10 min' in row and 'measured in' in row
+
+
+def row_of(plan: str, name: str) -> str:
+    return next(line for line in plan.splitlines() if f'| {name}' in line)
+
+
+def left_by_earlier_run(folder: Path, settings: dict, seconds: dict[int, float]) -> None:
+    """Writes what a run leaves: its settings, and the time of an iteration."""
+    log = folder / '20260101/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    lines = [json.dumps(dict(loss=1, time=time, step=step)) for step, time in seconds.items()]
+    log.write_text('\n'.join(lines))
+    RunRecord(settings).write(folder)
+
+
+def test_stages_are_estimated_by_a_run_that_did_the_same_work(leaf):
+    run = WholeRun(load(leaf))
+    longer = dict(run.record.settings)
+    longer |= {'train_cfg.stages.burn_in.end': 20, 'train_cfg.stages.joint.begin': 20}
+    longer |= {'train_cfg.stages.joint.end': 50, 'train_cfg.stages.refine.begin': 50}
+    longer['train_cfg.stages.refine.end'] = 70
+    left_by_earlier_run(leaf.parent / 'longer', longer, {10: 60.0, 20: 60.0, 30: 600.0, 60: 1800.0})
+    plan = run.plan()
+    assert '2 min' in row_of(plan, 'stage burn_in'), 'its own 2 iterations, as long as theirs'
+    assert '40 min' in row_of(plan, 'stage joint') and '/longer' in row_of(plan, 'stage joint')
+    assert '60 min' in row_of(plan, 'stage refine')
+
+
+@pytest.mark.parametrize(
+    ('key', 'value'),
+    [
+        ('model.detector.backbone.model_name', 'another'),
+        ('train_dataloader.dataset.sources.labelled.pipeline.4.scale.0', 640),
+        ('train_cfg.stages.joint.images.unlabelled', 16),
+        ('custom_hooks.CLIPPseudoLabelFilterHook.mode', 'off'),
+    ],
+)
+def test_stages_are_not_estimated_by_other_work(leaf, key, value):
+    run = WholeRun(load(leaf))
+    assert run.record.settings[key] != value
+    left_by_earlier_run(leaf.parent / 'other', {**run.record.settings, key: value}, {5: 600.0})
+    assert 'rough' in row_of(run.plan(), 'stage joint')
+
+
+def test_the_damaged_record_of_another_run_is_passed_over(leaf):
+    (leaf.parent / 'other').mkdir()
+    (leaf.parent / 'other/run.json').write_text('{')
+    assert 'rough' in row_of(WholeRun(load(leaf)).plan(), 'stage joint')
+
+
+def test_a_training_without_stages_is_estimated_too(leaf):
+    supervised = REPOSITORY / 'configs/baselines/supervised_neu_40pct.py'
+    options = dict(data_root=f'{leaf.parent}/data/', work_dir=str(leaf.parent / 'run'))
+    run = WholeRun(load(supervised, **options))
+    assert 'unknown' in row_of(run.plan(), 'training')
+    left_by_earlier_run(leaf.parent / 'earlier', run.record.settings, {5: 2.0})
+    assert '60 min' in row_of(run.plan(), 'training'), '1,800 iterations of 2 seconds'
 
 
 def test_a_finished_part_is_found_and_a_damaged_one_noticed(leaf):

@@ -43,9 +43,7 @@ class Step:
     estimate: Estimate = NOTHING
 
 
-def make_plan(
-    cfg: Config, record: RunRecord | None, after_stages: Sequence[Step] = ()
-) -> list[Step]:
+def make_plan(cfg: Config, record: RunRecord, after_stages: Sequence[Step] = ()) -> list[Step]:
     """Looks at all that a completed config needs and makes; writes nothing.
 
     Args:
@@ -63,7 +61,7 @@ def make_plan(
         *steps,
         *_synthesis_steps(cfg, all_there),
         *_prototype_steps(cfg, all_there),
-        *_stage_steps(cfg),
+        *_stage_steps(cfg, record),
         *after_stages,
         *_steps_after(cfg, record),
     ]
@@ -122,13 +120,16 @@ def _prototype_steps(cfg: Config, parts_are_there: bool) -> Iterator[Step]:
             yield Step('CLIP prototypes', state, str(entry.prototypes.get('cache_dir')), Estimate())
 
 
-def _stage_steps(cfg: Config) -> Iterator[Step]:
+def _stage_steps(cfg: Config, record: RunRecord) -> Iterator[Step]:
     stages = (cfg.get('train_cfg') or {}).get('stages')
     done, where = iterations_done(Path(cfg.work_dir)), str(cfg.work_dir)
     if stages is None:
         total = (cfg.get('train_cfg') or {}).get('max_iters')
         state = f'iteration {done} of {total or "?"}' if done else 'missing'
-        yield Step('training', 'there' if done and done == total else state, where, Estimate())
+        left = Estimate()
+        if total is not None:
+            left = estimates.of_training(cfg, record.settings, total - done)
+        yield Step('training', 'there' if done and done == total else state, where, left)
         return
     for stage in StageSchedule(stages).stages:
         begun = max(done, stage.begin)
@@ -136,15 +137,15 @@ def _stage_steps(cfg: Config) -> Iterator[Step]:
             yield Step(f'stage {stage.name}', 'there', where)
             continue
         state = 'missing' if begun == stage.begin else f'unfinished ({begun} of {stage.end})'
-        left = estimates.of_stage(stage, cfg, stage.end - begun)
+        left = estimates.of_stage(stage, cfg, record.settings, stage.end - begun)
         yield Step(f'stage {stage.name}', state, where, left)
 
 
-def _steps_after(cfg: Config, record: RunRecord | None) -> Iterator[Step]:
+def _steps_after(cfg: Config, record: RunRecord) -> Iterator[Step]:
     wanted = parse_after_training(cfg)
     work_dir = Path(cfg.work_dir)
     finishing = None
-    if record is not None and latest_checkpoint(work_dir) is not None:
+    if latest_checkpoint(work_dir) is not None:
         finishing = Finishing(cfg, record)
     images = _test_images(cfg) if wanted.test else 0
     about = dict(
