@@ -46,8 +46,8 @@ def same_stage(settings: Settings, images: Mapping[str, int]) -> tuple[int, int]
     Returns:
         Iterations; ``None`` where no stage of the run has such batches.
     """
-    names = {key.removeprefix(_STAGES).split('.')[0]: None for key in settings if _STAGES in key}
-    for name in names:
+    keys = [key for key in settings if key.startswith(_STAGES)]
+    for name in dict.fromkeys(key.removeprefix(_STAGES).split('.')[0] for key in keys):
         prefix = f'{_STAGES}{name}.images.'
         found = {
             key.removeprefix(prefix): count
