@@ -1,9 +1,9 @@
 import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mmdsym.crops import crop_windows, square_windows
+from mmdsym.crops import crop_by_roi_align, crop_windows, square_windows
 from mmdsym.free_space import covered_share, find_free_box
 
 SIDES = st.floats(1, 60)
@@ -26,6 +26,27 @@ def test_edges_go_on_beyond_the_border():
     image = torch.full((1, 20, 20), 0.5)
     crop = crop_windows(image, torch.tensor([[-30.0, -5.0, 10.0, 35.0]]), 8)
     assert torch.allclose(crop, torch.full((1, 1, 8, 8), 0.5), atol=1e-6)
+
+
+@given(
+    st.tuples(st.floats(-90, 90), st.floats(-90, 90), st.floats(1, 150), st.floats(1, 150)),
+    st.sampled_from([1, 7, 32]),
+)
+def test_both_ways_of_cropping_agree(window, size):
+    left, top, width, height = window
+    # Where the number of samples changes, rounding decides.
+    assume(all(abs(side / size - round(side / size)) > 1e-3 for side in (width, height, 9.3)))
+    image = torch.rand(3, 41, 57, generator=torch.Generator().manual_seed(0))
+    windows = torch.tensor([[left, top, left + width, top + height], [0.0, 0, 9.3, 9.3]])
+    expected = crop_by_roi_align(image, windows, size)
+    torch.testing.assert_close(crop_windows(image, windows, size), expected, rtol=0, atol=2e-4)
+
+
+def test_mixed_precision_leaves_crops_alone():
+    image, windows = 255 * torch.rand(1, 40, 40), torch.tensor([[3.0, 4.0, 33.0, 30.0]])
+    expected = crop_windows(image, windows, 16)
+    with torch.autocast('cpu', torch.bfloat16):
+        assert torch.equal(crop_windows(image, windows, 16), expected)
 
 
 def test_no_windows_give_no_crops():

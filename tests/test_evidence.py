@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mmdet.registry import MODELS
 from mmdet.structures import DetDataSample
+from mmdet.structures.bbox import bbox_overlaps
 from mmengine import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
@@ -18,6 +19,7 @@ from mmengine.structures import InstanceData
 from mmdsym.clip.cluster_evidence import ClusterEvidence
 from mmdsym.clip.context_evidence import BoxShapes, ContextEvidence
 from mmdsym.clip.evidence import JoinedEvidence, TeacherEvidence, is_above
+from mmdsym.clip.pair_overlaps import pair_overlaps
 from mmdsym.clip.stability_evidence import StabilityEvidence
 from mmdsym.models import candidates_shown, predict_turned, suppress
 
@@ -75,6 +77,26 @@ def test_every_box_gets_finite_evidence(found, other):
     for image, result in zip((found, other), results, strict=True):
         assert result.shape == (len(image), len(evidence.names))
         assert result.isfinite().all()
+
+
+@given(st.lists(predictions(), min_size=1, max_size=4))
+def test_images_judged_together_get_what_each_gets_alone(images):
+    evidence = all_kinds()
+    for found, result in zip(images, evidence(images), strict=True):
+        torch.testing.assert_close(result, evidence([found])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_a_whole_split_is_judged_in_its_order():
+    images = [boxes_of([(0, 0, 9, 9, 0.01 * n, 0)] * (n % 3)) for n in range(1, 50)]
+    for found, result in zip(images, all_kinds()(images), strict=True):
+        torch.testing.assert_close(result[:, 0].sigmoid(), found.scores)
+
+
+@given(predictions(), predictions())
+def test_pairs_overlap_as_in_mmdetection(found, other):
+    overlaps = pair_overlaps(found.bboxes, other.bboxes)
+    for mine, mode in zip(overlaps, ('iou', 'iof'), strict=True):
+        torch.testing.assert_close(mine, bbox_overlaps(found.bboxes, other.bboxes, mode=mode))
 
 
 @given(predictions())
@@ -156,6 +178,7 @@ def test_suppression_keeps_the_best_and_remembers_the_heap():
     assert kept.scores.tolist() == pytest.approx([0.9, 0.4])
     assert kept.metainfo['image_size'] == (50, 60)
     assert len(kept.metainfo['candidates']) == 3
+    assert kept[kept.scores > 0.5].candidates is kept.candidates
     assert len(suppress(heap, max_boxes=1)) == 1
     assert len(suppress(heap[:0])) == 0
 

@@ -41,6 +41,7 @@ from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.filter_building import build_scorer
 from mmdsym.clip.filter_counts import FilterCounts
 from mmdsym.clip.filter_sheet import draw_filter_sheet
+from mmdsym.clip.scored_once import ScoredOnce
 from mmdsym.clip.scorer import BoxScores
 from mmdsym.clip.soft_labels import draw_by_weight
 from mmdsym.crops import crop_windows
@@ -518,6 +519,35 @@ def test_what_became_of_boxes_is_counted(images):
     )
     assert sheet.ndim == 3 and sheet.std() > 0
     assert draw_filter_sheet([], [], CLASSES, judge.embedder.read) is None
+
+
+def test_evidence_and_veto_share_the_scores_of_the_same_crops():
+    scorer = BrightnessScorer()
+    asked = []
+    score = scorer.score_features
+    scorer.score_features = lambda *crops: asked.append(len(crops[1])) or score(*crops)
+    once = ScoredOnce(scorer)
+    features, labels = torch.rand(3, 4), torch.tensor([0, 1, 1])
+    for _ in range(2):
+        expected = score(features, labels).agreement
+        torch.testing.assert_close(once.agreement(features.clone(), labels), expected)
+    assert asked == [3]
+    for others in ((features + 1, labels), (features + 1, 1 - labels), (features[:2], labels[:2])):
+        torch.testing.assert_close(once.agreement(*others), score(*others).agreement)
+    assert len(asked) == 4
+
+
+def test_images_are_read_with_as_many_channels_as_they_need(images, tmp_path):
+    colour = tmp_path / 'colour.png'
+    Image.fromarray(np.full((5, 6, 3), (10, 20, 30), np.uint8)).save(colour)
+    embedder = make_filter().embedder
+    for _ in range(2):
+        grey = embedder.read(images[0].img_path)
+        assert grey.shape == (1, SIZE, SIZE)
+        np.testing.assert_array_equal(grey[0], np.asarray(Image.open(images[0].img_path)))
+        assert embedder.read(str(colour))[:, 0, 0].tolist() == [10, 20, 30]
+        # What is done to it must not reach the cache.
+        grey.zero_()
 
 
 def test_a_state_of_other_evidence_is_refused():

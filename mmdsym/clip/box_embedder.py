@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,7 +17,7 @@ class Embedder(Protocol):
     """What turns boxes into features, such as :class:`mmdsym.clip.CLIPScorer`."""
 
     def embed(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
-        """Returns (N, D) for each image; ``images`` (3, H, W), RGB, in 0..255."""
+        """Returns (N, D) for each image; ``images`` (3, H, W), RGB, or (1, H, W), in 0..255."""
 
 
 class BoxEmbedder:
@@ -39,13 +38,13 @@ class BoxEmbedder:
         self._loader = LoadCachedImageFromFile(cache_megabytes=cache_megabytes)
 
     def read(self, path: str) -> Tensor:
-        """Returns an image as (3, H, W), uint8, RGB.
+        """Returns an image as (3, H, W), RGB, or (1, H, W) where it is grey; uint8.
 
         Raises:
             UserError: It is missing or cannot be decoded.
         """
-        pixels = self._loader.transform(dict(img_path=path))['img']
-        return torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1].transpose(2, 0, 1)))
+        channels = self._loader.decoded(path)[..., ::-1].transpose(2, 0, 1)
+        return torch.from_numpy(channels.copy(order='C'))
 
     def embed(self, paths: Sequence[str], boxes: Sequence[Tensor]) -> list[Tensor]:
         """Returns the features of boxes, (N, D) on the CPU for each image.

@@ -12,7 +12,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from .evidence import JoinedEvidence
-from .fit_together import ImageRows, concatenate, fit_together
+from .fit_together import ImageRows, concatenate, fit_together, fuse_together
 from .fusion import Fusion
 from .judged_boxes import JudgedEvidence
 from .views import visible_boxes
@@ -38,11 +38,10 @@ class BoxOpinion:
             predictions: See :class:`mmdsym.models.PseudoLabelScorer`.
             images: As there.
         """
-        rows = self._rows(predictions, images)
-        return [
-            masked(self.fusion(evidence, found.labels.cpu().numpy()), found, image)
-            for evidence, found, image in zip(rows, predictions, images, strict=True)
-        ]
+        valid = [is_box(found, image) for found, image in zip(predictions, images, strict=True)]
+        rows = self._rows(predictions, images, valid)
+        labels = [found.labels.cpu().numpy() for found in predictions]
+        return _masked(fuse_together(self.fusion, rows, labels), valid)
 
     def fit(
         self, predictions: list[InstanceData], images: SampleList, correct: list[np.ndarray]
@@ -54,12 +53,9 @@ class BoxOpinion:
             images: As there.
             correct: Which boxes are right, (N,) each.
         """
-        judged = self._judged(predictions, images, correct)
-        probabilities = fit_together(self.fusion, judged, self._further)
-        return [
-            masked(of_image, found, image)
-            for of_image, found, image in zip(probabilities, predictions, images, strict=True)
-        ]
+        valid = [is_box(found, image) for found, image in zip(predictions, images, strict=True)]
+        judged = self._judged(predictions, images, valid, correct)
+        return _masked(fit_together(self.fusion, judged, self._further), valid)
 
     def learn_further(
         self, predictions: list[InstanceData], images: SampleList, correct: list[np.ndarray]
@@ -71,7 +67,8 @@ class BoxOpinion:
             images: As there.
             correct: As there.
         """
-        parts = all_gather_object(self._judged(predictions, images, correct))
+        valid = [is_box(found, image) for found, image in zip(predictions, images, strict=True)]
+        parts = all_gather_object(self._judged(predictions, images, valid, correct))
         everyone = [image for part in parts for image in part]
         self._further = concatenate(everyone) if everyone else None
 
@@ -104,9 +101,13 @@ class BoxOpinion:
         self._further = further
 
     def _judged(
-        self, predictions: list[InstanceData], images: SampleList, correct: list[np.ndarray]
+        self,
+        predictions: list[InstanceData],
+        images: SampleList,
+        valid: list[Tensor],
+        correct: list[np.ndarray],
     ) -> list[ImageRows]:
-        rows = self._rows(predictions, images)
+        rows = self._rows(predictions, images, valid)
         return [
             ImageRows(evidence, found.labels.cpu().numpy(), right, sample.img_path)
             for evidence, found, right, sample in zip(
@@ -114,14 +115,22 @@ class BoxOpinion:
             )
         ]
 
-    def _rows(self, predictions: list[InstanceData], images: SampleList) -> list[np.ndarray]:
-        views = [tidy_view(f, image) for f, image in zip(predictions, images, strict=True)]
+    def _rows(
+        self, predictions: list[InstanceData], images: SampleList, valid: list[Tensor]
+    ) -> list[np.ndarray]:
+        views = [_tidy_view(*of_image) for of_image in zip(predictions, images, valid, strict=True)]
         return [part.numpy() for part in self.evidence(views)]
 
 
-def tidy_view(found: InstanceData, image: object) -> InstanceData:
-    """Returns an image's boxes on the CPU, with zeros for those that are none, and its size."""
-    valid = is_box(found, image)
+def is_box(found: InstanceData, image: object) -> Tensor:
+    """Says which boxes have a finite score and show something of their image, (N,), on the CPU."""
+    height, width = image.ori_shape[:2]
+    _, visible = visible_boxes(found.bboxes.cpu().float(), (width, height))
+    return visible & found.scores.cpu().isfinite()
+
+
+def _tidy_view(found: InstanceData, image: object, valid: Tensor) -> InstanceData:
+    """An image's boxes on the CPU, with zeros for those that are none, and its size."""
     view = InstanceData(
         bboxes=torch.where(valid[:, None], found.bboxes.cpu().float(), 0.0),
         scores=torch.where(valid, found.scores.cpu().float(), 0.0),
@@ -136,16 +145,12 @@ def tidy_view(found: InstanceData, image: object) -> InstanceData:
     return view
 
 
-def is_box(found: InstanceData, image: object) -> Tensor:
-    """Says which boxes have a finite score and show something of their image, (N,), on the CPU."""
-    height, width = image.ori_shape[:2]
-    _, visible = visible_boxes(found.bboxes.cpu().float(), (width, height))
-    return visible & found.scores.cpu().isfinite()
-
-
-def masked(probabilities: np.ndarray, found: InstanceData, image: object) -> Tensor:
-    """Returns probabilities with 0 for boxes that are none."""
-    return torch.where(is_box(found, image), torch.from_numpy(np.asarray(probabilities)), 0.0)
+def _masked(probabilities: list[np.ndarray], valid: list[Tensor]) -> list[Tensor]:
+    """Probabilities, with 0 for boxes that are none."""
+    return [
+        torch.where(mine, torch.from_numpy(of_image), 0.0)
+        for of_image, mine in zip(probabilities, valid, strict=True)
+    ]
 
 
 def _on_cpu(value: InstanceData | list[InstanceData] | None) -> object:

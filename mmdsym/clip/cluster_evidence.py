@@ -7,11 +7,11 @@ the extent, so does the detector.
 from __future__ import annotations
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .evidence import largest, logit
+from .evidence import alike, largest, logit
+from .pair_overlaps import pair_overlaps
 
 
 class ClusterEvidence:
@@ -50,27 +50,34 @@ class ClusterEvidence:
         boxes, near = found.bboxes.float(), candidates.bboxes.float()
         if not len(boxes) or not len(near):
             return boxes.new_zeros(len(boxes), len(self.names))
-        overlap = bbox_overlaps(boxes, near)
-        same = found.labels[:, None] == candidates.labels[None, :]
-        votes = same & (overlap >= self.overlap)
-        weight = votes * candidates.scores.float()
+        scores = candidates.scores.float()
+        overlap = pair_overlaps(boxes, near).iou
+        same = alike(found.labels, candidates.labels)
+        close = overlap >= self.overlap
+        votes = close & same
+        weight = votes * scores
         mass = weight.sum(dim=1)
-        share = weight / mass.clamp(min=1e-6)[:, None]
-        mean_box = share @ near
-        away = near[None] - mean_box[:, None]
-        scatter = (share[:, :, None] * away.square()).sum(dim=1).sqrt()
+        share = weight.div_(mass.clamp(min=1e-6)[:, None])
+        mean_box, scatter = _moments(share, near)
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1.0).log().mean(dim=1).exp()
         count = votes.sum(dim=1).float()
-        rivals = ~same & (overlap >= self.overlap)
         return torch.stack(
             [
                 count.log1p(),
                 (mass + 0.01).log(),
                 logit(mass / count.clamp(min=1)),
-                (share * overlap).sum(dim=1),
+                torch.linalg.vecdot(share, overlap),
                 scatter.mean(dim=1) / side,
-                bbox_overlaps(boxes, mean_box, is_aligned=True),
-                logit(largest(candidates.scores.float().expand(len(boxes), -1), rivals, 0.0)),
+                pair_overlaps(boxes[:, None], mean_box[:, None]).iou[:, 0, 0],
+                logit(largest(scores[None], close & ~same, default=0.0)),
             ],
             dim=1,
         )
+
+
+def _moments(share: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of boxes under weights, (N, M) and (M, 4) -> (N, 4) each."""
+    # Squares of pixels, of which little remains, are too large for single precision.
+    boxes, share = boxes.double(), share.double()
+    mean, square = (share @ torch.cat([boxes, boxes.square()], dim=1)).chunk(2, dim=1)
+    return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()

@@ -7,14 +7,16 @@ image confirms.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from mmdet.structures.bbox import bbox_overlaps
 from mmengine.structures import InstanceData
 from torch import Tensor
 
-from .evidence import image_sizes, is_above, largest, logit
+from .evidence import alike, image_sizes, is_above, largest, logit
+from .padded_boxes import PaddedBoxes, judge_together
+from .pair_overlaps import pair_overlaps
 
 LARGEST_Z = 4.0
 """Standard scores of size and shape are cut here: what is odd is odd."""
@@ -61,12 +63,12 @@ class BoxShapes:
 
 
 def shape_of(boxes: Tensor) -> Tensor:
-    """Returns log-area and log-aspect (width by height) of boxes: (N, 4) -> (N, 2).
+    """Returns log-area and log-aspect (width by height) of boxes: (..., 4) -> (..., 2).
 
     Sides count as at least one pixel.
     """
-    sides = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=1.0).log()
-    return torch.stack([sides.sum(dim=1), sides[:, 0] - sides[:, 1]], dim=1)
+    sides = (boxes[..., 2:] - boxes[..., :2]).float().clamp(min=1.0).log()
+    return torch.stack([sides.sum(dim=-1), sides[..., 0] - sides[..., 1]], dim=-1)
 
 
 class ContextEvidence:
@@ -107,48 +109,49 @@ class ContextEvidence:
         self, predictions: list[InstanceData], features: list[Tensor] | None = None
     ) -> list[Tensor]:
         """See :class:`mmdsym.clip.evidence.Evidence`."""
-        return [
-            torch.cat([self._relations(found), self._shape(found, size)], dim=1)
-            for found, size in zip(predictions, image_sizes(predictions), strict=True)
-        ]
+        return judge_together(self._judge, predictions, len(self.names))
 
-    def _relations(self, found: InstanceData) -> Tensor:
-        boxes, scores = found.bboxes.float(), found.scores.float()
-        count = len(boxes)
-        overlap = bbox_overlaps(boxes, boxes)
-        inside = bbox_overlaps(boxes, boxes, mode='iof')
-        same = found.labels[:, None] == found.labels[None, :]
-        others = ~torch.eye(count, dtype=torch.bool, device=boxes.device)
+    def _judge(self, boxes: PaddedBoxes, predictions: Sequence[InstanceData]) -> Tensor:
+        sizes = boxes.bboxes.new_tensor(image_sizes(predictions))
+        return torch.cat([self._relations(boxes), self._shape(boxes, sizes)], dim=-1)
+
+    def _relations(self, boxes: PaddedBoxes) -> Tensor:
+        scores = boxes.scores
+        overlap, inside = pair_overlaps(boxes.bboxes, boxes.bboxes)
+        covers = inside.mT
+        same = alike(boxes.labels, boxes.labels)
+        others = ~torch.eye(scores.shape[-1], dtype=torch.bool, device=scores.device)
+        same_others = same & others
         above = is_above(scores)
-        spread = scores.expand(count, -1)
+        above_same = above & same
+        spread = scores[..., None, :]
         weight = overlap * spread
-        total = scores.sum().clamp(min=1e-6)
+        total = scores.sum(dim=-1, keepdim=True).clamp(min=1e-6)
         return torch.stack(
             [
-                largest(overlap, above & same, default=0.0),
-                largest(inside, above & same, default=0.0),
-                largest(inside.T, above & same, default=0.0),
+                largest(overlap, above_same, default=0.0),
+                largest(inside, above_same, default=0.0),
+                largest(covers, above_same, default=0.0),
                 largest(overlap, above & ~same, default=0.0),
-                (weight * (same & others)).sum(dim=1),
-                (weight * ~same).sum(dim=1),
-                (spread * (same & others & (inside.T > _INSIDE))).sum(dim=1),
-                (spread * (same & others & (inside > _INSIDE))).sum(dim=1),
-                largest(inside.T * spread, same & others, default=0.0),
-                (spread * same).sum(dim=1) / total,
-                logit(largest(spread, same & others, default=0.0)),
+                (weight * same_others).sum(dim=-1),
+                (weight * ~same).sum(dim=-1),
+                (spread * (same_others & (covers > _INSIDE))).sum(dim=-1),
+                (spread * (same_others & (inside > _INSIDE))).sum(dim=-1),
+                largest(covers * spread, same_others, default=0.0),
+                (spread * same).sum(dim=-1) / total,
+                logit(largest(spread, same_others, default=0.0)),
                 logit(largest(spread, ~same, default=0.0)),
-                same.sum(dim=1).float().log(),
-                torch.full_like(scores, float(count)).log(),
+                same.sum(dim=-1).float().log(),
+                boxes.counts.float().log()[:, None].expand_as(scores),
             ],
-            dim=1,
+            dim=-1,
         )
 
-    def _shape(self, found: InstanceData, size: tuple[float, float]) -> Tensor:
-        boxes = found.bboxes.float()
-        mean = self.shapes.mean.to(boxes)[found.labels]
-        spread = self.shapes.spread.to(boxes)[found.labels]
-        z = ((shape_of(boxes) - mean) / spread).clamp(-LARGEST_Z, LARGEST_Z)
-        limits = boxes.new_tensor(size)
-        touched = (boxes[:, :2] <= self.border).sum(dim=1)
-        touched = touched + (boxes[:, 2:] >= limits - self.border).sum(dim=1)
-        return torch.cat([z, z.square(), touched[:, None].float()], dim=1)
+    def _shape(self, boxes: PaddedBoxes, sizes: Tensor) -> Tensor:
+        corners = boxes.bboxes
+        mean = self.shapes.mean.to(corners)[boxes.labels]
+        spread = self.shapes.spread.to(corners)[boxes.labels]
+        z = ((shape_of(corners) - mean) / spread).clamp(-LARGEST_Z, LARGEST_Z)
+        touched = (corners[..., :2] <= self.border).sum(dim=-1)
+        touched = touched + (corners[..., 2:] >= sizes[:, None] - self.border).sum(dim=-1)
+        return torch.cat([z, z.square(), touched[..., None].float()], dim=-1)

@@ -15,7 +15,7 @@ from torch import Tensor
 from mmdsym.errors import UserError
 
 from .evidence import JoinedEvidence, logit
-from .fit_together import ImageRows, fit_together
+from .fit_together import ImageRows, fit_together, fuse_together
 from .foreign_veto import ForeignVeto
 from .fusion import Fusion
 
@@ -121,9 +121,8 @@ class CropOpinion:
         rows = self._rows(predictions, first, asked, features)
         labels = _labels_of(predictions, asked)
         probabilities: list[np.ndarray] = rows
-        if self.fusion is not None and rows:
-            fused = np.asarray(self.fusion(np.concatenate(rows), torch.cat(labels).numpy()))
-            probabilities = np.split(fused, np.cumsum([len(mine) for mine in rows])[:-1])
+        if self.fusion is not None:
+            probabilities = fuse_together(self.fusion, rows, [mine.numpy() for mine in labels])
         return self._verdicts(first, asked, probabilities, rows, features, labels)
 
     def fit_floor(self, first: list[Tensor], correct: list[np.ndarray]) -> None:

@@ -9,6 +9,8 @@ import torch
 from mmengine.structures import InstanceData
 from torch import Tensor
 
+from .padded_boxes import PaddedBoxes, judge_together
+
 SCORE_FLOOR = 1e-3
 """Scores are taken as at least this, and at most 1 minus this, before a logit is formed."""
 
@@ -60,16 +62,16 @@ class TeacherEvidence:
         self, predictions: list[InstanceData], features: list[Tensor] | None = None
     ) -> list[Tensor]:
         """See :class:`Evidence`; ranks are logarithms of 1, 2, ..., gaps are in log-odds."""
-        return [self._judge(found) for found in predictions]
+        return judge_together(self._judge, predictions, len(self.names))
 
-    def _judge(self, found: InstanceData) -> Tensor:
-        score = logit(found.scores)
-        above = is_above(found.scores)
-        same = found.labels[:, None] == found.labels[None, :]
-        rank = above.sum(dim=1) + 1
-        rank_in_class = (above & same).sum(dim=1) + 1
-        best = largest(score.expand(len(score), -1), same, default=0.0)
-        return torch.stack([score, rank.log(), rank_in_class.log(), best - score], dim=1)
+    def _judge(self, boxes: PaddedBoxes, predictions: Sequence[InstanceData]) -> Tensor:
+        score = logit(boxes.scores)
+        above = is_above(boxes.scores)
+        same = alike(boxes.labels, boxes.labels)
+        rank = above.sum(dim=-1) + 1
+        rank_in_class = (above & same).sum(dim=-1) + 1
+        best = largest(score[..., None, :], same, default=0.0)
+        return torch.stack([score, rank.log(), rank_in_class.log(), best - score], dim=-1)
 
 
 class JoinedEvidence:
@@ -106,26 +108,33 @@ class JoinedEvidence:
         ]
 
 
-def is_above(scores: Tensor) -> Tensor:
-    """Says of which boxes come before which: (N, N), true at [i, j] if j is ranked above i.
+def alike(labels: Tensor, others: Tensor) -> Tensor:
+    """Says which boxes have which others' class: (..., N) and (..., M) -> (..., N, M)."""
+    return labels[..., :, None] == others[..., None, :]
 
-    Equal scores are ranked by position, as suppression does.
+
+def is_above(scores: Tensor) -> Tensor:
+    """Says of which boxes come before which: (..., N) -> (..., N, N).
+
+    True at [i, j] if j is ranked above i. Equal scores are ranked by position, as suppression does.
     """
-    position = torch.arange(len(scores), device=scores.device)
-    higher = scores[None, :] > scores[:, None]
-    tied = (scores[None, :] == scores[:, None]) & (position[None, :] < position[:, None])
-    return higher | tied
+    position = torch.arange(scores.shape[-1], device=scores.device)
+    mine, theirs = scores[..., :, None], scores[..., None, :]
+    return (theirs > mine) | ((theirs == mine) & (position[None, :] < position[:, None]))
 
 
 def largest(values: Tensor, mask: Tensor, default: float) -> Tensor:
-    """Returns the row maxima of ``values`` where ``mask`` holds, else ``default``: (N, M) -> (N,).
+    """Returns the row maxima where a mask holds, else ``default``: (..., N, M) -> (..., N).
 
-    ``M`` may be 0.
+    Args:
+        values: As large as the mask or to be expanded to it, above minus infinity.
+        mask: Bool; ``M`` may be 0.
+        default: Where the mask holds nowhere in a row.
     """
-    if not values.shape[1]:
-        return values.new_full((len(values),), default)
-    chosen = values.masked_fill(~mask, -torch.inf).amax(dim=1)
-    return torch.where(mask.any(dim=1), chosen, chosen.new_tensor(default))
+    if not mask.shape[-1]:
+        return values.new_full(mask.shape[:-1], default)
+    chosen = torch.where(mask, values, -torch.inf).amax(dim=-1)
+    return torch.where(chosen == -torch.inf, default, chosen)
 
 
 def image_sizes(predictions: Sequence[InstanceData]) -> list[tuple[float, float]]:

@@ -26,6 +26,7 @@ from .fusion import Fusion
 from .image_gate import ImageGate
 from .labelled_crops import read_labelled_crops
 from .pseudo_label_filter import PseudoLabelFilter
+from .scored_once import ScoredOnce
 from .stability_evidence import StabilityEvidence
 
 BOX_KINDS = ('teacher', 'context', 'cluster', 'stability')
@@ -107,11 +108,12 @@ def _build_crop_opinion(
     cost = crops.pop('veto_cost', DEFAULT_VETO_COST)
     if not wanted or not is_better_than_chance(scorer):
         return CropOpinion(None, None, **crops)
-    judges = {'class': ClassEvidence, 'extent': ExtentEvidence}
-    evidence = JoinedEvidence({kind: judges[kind](scorer) for kind in wanted})
+    classes = ScoredOnce(scorer)
+    judges = {'class': ClassEvidence(classes), 'extent': ExtentEvidence(scorer)}
+    evidence = JoinedEvidence({kind: judges[kind] for kind in wanted})
     settings = {'prior': 'the boxes', **fusion}
     fused = Fusion(crop_kinds(evidence), num_classes, **settings)
-    measures = (scorer.likeness, lambda *boxes: scorer.score_features(*boxes).agreement)
+    measures = (scorer.likeness, classes.agreement)
     return CropOpinion(evidence, fused, veto=ForeignVeto(measures, cost), **crops)
 
 

@@ -31,7 +31,7 @@ def draw_filter_sheet(
         kept: Boxes that became pseudo-labels.
         dropped: Boxes that did not.
         classes: Class names.
-        read: Returns an image as (3, H, W), RGB, in 0..255, given its path.
+        read: Returns an image as (3, H, W), RGB, or (1, H, W), in 0..255, given its path.
 
     Returns:
         RGB, uint8, (H, W, 3); ``None`` without any box.
@@ -54,7 +54,8 @@ def _panel(
     box = torch.tensor([example.box])
     window = square_windows(box, _CONTEXT, min_side=4.0)
     crop = crop_windows(read(example.path).float(), window, _SIDE)[0]
-    picture = Image.fromarray(crop.clamp(0, 255).byte().permute(1, 2, 0).numpy())
+    pixels = crop.expand(3, -1, -1).clamp(0, 255).byte().permute(1, 2, 0)
+    picture = Image.fromarray(pixels.numpy())
     scale = _SIDE / float(window[0, 2] - window[0, 0])
     corners = ((box - window[0, :2].repeat(2)) * scale)[0].tolist()
     clip = '-' if np.isnan(example.clip) else f'{example.clip:.2f}'

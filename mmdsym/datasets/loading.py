@@ -34,20 +34,26 @@ class LoadCachedImageFromFile(LoadImageFromFile):
 
     def transform(self, results: dict) -> dict:
         """Adds ``img`` of shape (H, W, 3), ``img_shape`` and ``ori_shape`` to the results."""
-        path = results['img_path']
-        image = self._cache.get(path)
-        if image is None:
-            image = self._decode(results)
-            self._remember(path, image)
-        else:
-            self._cache.move_to_end(path)
+        image = self.decoded(results['img_path'])
         # The copy protects the cache: transforms may write into the image.
         results['img'] = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image.copy()
         results['img_shape'] = results['ori_shape'] = image.shape[:2]
         return results
 
-    def _decode(self, results: dict) -> np.ndarray:
-        path = results['img_path']
+    def decoded(self, path: str) -> np.ndarray:
+        """Returns an image as it is kept: (H, W, 3), or (H, W, 1) where it is grey.
+
+        It belongs to the cache: whoever writes, writes into a copy.
+        """
+        image = self._cache.get(path)
+        if image is None:
+            image = self._decode(path)
+            self._remember(path, image)
+        else:
+            self._cache.move_to_end(path)
+        return image
+
+    def _decode(self, path: str) -> np.ndarray:
         try:
             image = super().transform(dict(img_path=path))['img']
         except (OSError, AssertionError, AttributeError, ValueError) as error:

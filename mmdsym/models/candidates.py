@@ -10,6 +10,17 @@ from mmengine.structures import InstanceData
 from torch import nn
 
 
+class Candidates(InstanceData):
+    """Boxes before suppression, which all slices of the boxes that were kept share.
+
+    MMEngine copies meta information deeply with every slice, and there are many of both.
+    """
+
+    def __deepcopy__(self, memo: dict) -> Candidates:
+        """Returns itself: nobody writes into boxes that were suppressed."""
+        return self
+
+
 @contextmanager
 def candidates_shown(detector: nn.Module, max_boxes: int = 1000) -> Iterator[dict]:
     """Lets a detector report its boxes before suppression, for as long as the context lasts.
@@ -58,5 +69,5 @@ def suppress(
             candidates.bboxes.float(), candidates.scores.float(), candidates.labels, settings
         )
         kept = candidates[keep[:max_boxes]]
-    kept.set_metainfo(dict(candidates=candidates))
+    kept.set_metainfo(dict(candidates=Candidates(**dict(candidates.items()))))
     return kept
