@@ -11,6 +11,7 @@ from mmengine.registry import RUNNERS
 from torch import nn
 
 from mmdsym import half_precision
+from mmdsym.clip import folded
 from mmdsym.diffusion.inpainting_model import DefectInpaintingDiffusion
 from mmdsym.errors import UserError
 from mmdsym.half_precision import autocast_where_fast, multiplies_bfloat16
@@ -116,3 +117,23 @@ def test_other_optimizers_are_let_through(monkeypatch):
     monkeypatch.setattr(half_precision, 'get_device', lambda: 'cpu')
     half_precision.require_precision(dict(type='OptimWrapper'))
     half_precision.require_precision({})
+
+
+@pytest.mark.parametrize(('turned', 'precision'), [(1, torch.bfloat16), (8, torch.float32)])
+def test_a_single_odd_crop_does_not_decide_about_all(turned, precision, monkeypatch):
+    def shortened(network: nn.Module, inputs: torch.Tensor):
+        def turn(batch: torch.Tensor) -> torch.Tensor:
+            vectors = network(batch.float())
+            # By about 20 degrees.
+            vectors[:turned, 1] += 0.36 * vectors[:turned].norm(dim=1)
+            return vectors
+
+        return turn
+
+    monkeypatch.setattr(folded, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(folded, '_shortened', shortened)
+    first = torch.zeros(8, 3, 1, 1)
+    first[:, 0] = 1
+    tower = folded.Folded(nn.Flatten())
+    tower(first)
+    assert tower.precision == precision
