@@ -22,6 +22,7 @@ from mmdsym.half_precision import require_precision
 from mmdsym.registry import RUNNERS
 from mmdsym.trained_run import find_checkpoint
 
+from .freed_memory import keep_freed_memory
 from .processes import start_processes
 from .run_faults import told_in_one_sentence
 
@@ -48,10 +49,12 @@ class DSYMRunner(Runner):
         return self.distributed and not torch.cuda.is_available()
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Sets up processes and seeds; without a GPU, torchrun's processes speak gloo.
+        """Sets up processes and seeds; without a GPU, memory, and gloo for torchrun's processes.
 
         MMEngine's own set-up asks each process for its GPU.
         """
+        if not torch.cuda.is_available():
+            keep_freed_memory()
         if self._shares_cpu and self.launcher == 'pytorch':
             start_processes(self.launcher)
         super().setup_env(env_cfg)
