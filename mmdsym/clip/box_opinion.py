@@ -38,7 +38,7 @@ class BoxOpinion:
             predictions: See :class:`mmdsym.models.PseudoLabelScorer`.
             images: As there.
         """
-        valid = [is_box(found, image) for found, image in zip(predictions, images, strict=True)]
+        valid = _find_boxes(predictions, images)
         rows = self._rows(predictions, images, valid)
         labels = [found.labels.cpu().numpy() for found in predictions]
         return _masked(fuse_together(self.fusion, rows, labels), valid)
@@ -53,7 +53,7 @@ class BoxOpinion:
             images: As there.
             correct: Which boxes are right, (N,) each.
         """
-        valid = [is_box(found, image) for found, image in zip(predictions, images, strict=True)]
+        valid = _find_boxes(predictions, images)
         judged = self._judged(predictions, images, valid, correct)
         return _masked(fit_together(self.fusion, judged, self._further), valid)
 
@@ -67,7 +67,7 @@ class BoxOpinion:
             images: As there.
             correct: As there.
         """
-        valid = [is_box(found, image) for found, image in zip(predictions, images, strict=True)]
+        valid = _find_boxes(predictions, images)
         parts = all_gather_object(self._judged(predictions, images, valid, correct))
         everyone = [image for part in parts for image in part]
         self._further = concatenate(everyone) if everyone else None
@@ -122,11 +122,14 @@ class BoxOpinion:
         return [part.numpy() for part in self.evidence(views)]
 
 
-def is_box(found: InstanceData, image: object) -> Tensor:
-    """Says which boxes have a finite score and show something of their image, (N,), on the CPU."""
-    height, width = image.ori_shape[:2]
-    _, visible = visible_boxes(found.bboxes.cpu().float(), (width, height))
-    return visible & found.scores.cpu().isfinite()
+def _find_boxes(predictions: list[InstanceData], images: SampleList) -> list[Tensor]:
+    """Which boxes have a finite score and show something of their image, (N,), on the CPU."""
+    results = []
+    for found, image in zip(predictions, images, strict=True):
+        height, width = image.ori_shape[:2]
+        _, visible = visible_boxes(found.bboxes.cpu().float(), (width, height))
+        results.append(visible & found.scores.cpu().isfinite())
+    return results
 
 
 def _tidy_view(found: InstanceData, image: object, valid: Tensor) -> InstanceData:
