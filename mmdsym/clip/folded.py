@@ -6,6 +6,7 @@ import warnings
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from mmdsym.half_precision import multiplies_bfloat16
@@ -74,8 +75,15 @@ class Folded:
         if short is None:
             return
         found = short(inputs.bfloat16()).float()
-        if F.cosine_similarity(found, self._traced_network(inputs)).mean() > _LEAST_COSINE:
+        cosine = float(F.cosine_similarity(found, self._traced_network(inputs)).mean())
+        if cosine > _LEAST_COSINE:
             self._traced_network, self.precision = short, torch.bfloat16
+        else:
+            print_log(
+                "CLIP's image tower stays in float32, which takes twice the time: in bfloat16 its "
+                f'vectors have a cosine of {cosine:.3f} with what they were.',
+                logger='current',
+            )
 
 
 def _fused(network: nn.Module, inputs: Tensor) -> torch.jit.ScriptModule:
