@@ -80,7 +80,7 @@ class Folded:
             self._traced_network, self.precision = short, torch.bfloat16
         else:
             print_log(
-                "CLIP's image tower stays in float32, which takes twice the time: in bfloat16 its "
+                "CLIP's image tower stays in float32, which is slower: in bfloat16 its "
                 f'vectors have a cosine of {cosine:.3f} with what they were.',
                 logger='current',
             )
