@@ -298,7 +298,7 @@ def test_half_the_digits_do_where_features_keep_their_direction(
     folded = folded_module.Folded(network)
     with torch.no_grad():
         expected, found = network(inputs), folded(inputs)
-    assert found.dtype == torch.float32 and folded._precision == precision
+    assert found.dtype == torch.float32 and folded.precision == precision
     assert torch.cosine_similarity(found, expected).min() > 0.998
     exact = torch.allclose(found, expected, rtol=1e-4, atol=1e-5)
     assert exact == (precision == torch.float32)
@@ -350,4 +350,4 @@ def test_all_digits_stay_where_torch_cannot_shorten_them(fault, monkeypatch):
     folded = folded_module.Folded(network)
     with torch.no_grad():
         torch.testing.assert_close(folded(inputs), network(inputs), rtol=1e-4, atol=1e-5)
-    assert folded._precision == torch.float32
+    assert folded.precision == torch.float32
