@@ -310,7 +310,7 @@ def adapt_config(tiny_config, tmp_path):
 
 
 def test_training_resuming_and_scoring(adapt_config, tmp_path, tiny_data, monkeypatch):
-    monkeypatch.setattr(folded, 'multiplies_bfloat16', lambda: False)
+    monkeypatch.setattr(folded, 'bfloat16_is_faster', lambda: False)
     build_runner(adapt_config(2, experiment_name='first')).train()
     cfg = adapt_config(4, experiment_name='second', resume=True)
     runner = build_runner(cfg)

@@ -223,7 +223,7 @@ def test_no_class_at_all():
 
 @pytest.mark.parametrize('count', [1, 5])
 def test_a_folded_tower_computes_the_same(scorer, image, count, monkeypatch):
-    monkeypatch.setattr(folded_module, 'multiplies_bfloat16', lambda: False)
+    monkeypatch.setattr(folded_module, 'bfloat16_is_faster', lambda: False)
     anew = folded_module.Folded(scorer.encoder.network.visual.trunk)
     monkeypatch.setattr(scorer.encoder, '_folded', anew)
     boxes = torch.tensor([[2.0, 3, 30, 40]]) + torch.arange(count)[:, None]
@@ -256,7 +256,7 @@ class Cut(torch.nn.Module):
 @pytest.mark.parametrize('fault', [None, RuntimeError, AttributeError, 'wrong'])
 def test_a_folded_network_computes_the_same_however_it_is_folded(activation, fault, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(folded_module, 'multiplies_bfloat16', lambda: False)
+    monkeypatch.setattr(folded_module, 'bfloat16_is_faster', lambda: False)
     network = Cut(activation).eval()
     network.stem[1].running_var.uniform_(0.01, 0.1)
     inputs = 4 * torch.randn(2, 3, 16, 16).contiguous(memory_format=torch.channels_last)
@@ -286,7 +286,7 @@ def test_half_the_digits_do_where_features_keep_their_direction(
     least_cosine, precision, monkeypatch
 ):
     torch.manual_seed(0)
-    monkeypatch.setattr(folded_module, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(folded_module, 'bfloat16_is_faster', lambda: True)
     monkeypatch.setattr(folded_module, '_LEAST_COSINE', least_cosine)
     network = Cut(torch.nn.ReLU6).eval()
     # Rounded before they are folded, such a mean and deviation turn the vector twice as far.
@@ -343,7 +343,7 @@ def test_labelled_crops_are_compared_where_the_scorer_computes(image, parts):
 @pytest.mark.parametrize('fault', [RuntimeError, AttributeError])
 def test_all_digits_stay_where_torch_cannot_shorten_them(fault, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr(folded_module, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(folded_module, 'bfloat16_is_faster', lambda: True)
     monkeypatch.setattr(torch._C, '_jit_pass_erase_shape_information', raise_it(fault))
     network = Cut(torch.nn.ReLU6).eval()
     inputs = torch.randn(2, 3, 16, 16)

@@ -172,7 +172,7 @@ def batch(size: int = 64) -> dict:
 )
 @pytest.mark.parametrize('has_unit', [False, True])
 def test_a_step_learns_in_the_faster_precision(config, has_unit, monkeypatch):
-    monkeypatch.setattr(bfloat16_optim_wrapper, 'multiplies_bfloat16', lambda: has_unit)
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'bfloat16_is_faster', lambda: has_unit)
     torch.manual_seed(0)
     own = {} if 'rtmdet' in config else dict(pretrained=None)
     model = build(config, backbone=own).train()
@@ -209,7 +209,7 @@ def test_the_losses_are_nearly_those_of_float32(config, monkeypatch):
     found = {}
     for has_unit in (False, True):
         monkeypatch.setattr(
-            bfloat16_optim_wrapper, 'multiplies_bfloat16', lambda unit=has_unit: unit
+            bfloat16_optim_wrapper, 'bfloat16_is_faster', lambda unit=has_unit: unit
         )
         # For the regions that a two-stage detector draws.
         torch.manual_seed(0)
@@ -221,7 +221,7 @@ def test_the_losses_are_nearly_those_of_float32(config, monkeypatch):
 
 
 def test_heads_give_float32_and_keep_their_structure(monkeypatch):
-    monkeypatch.setattr(bfloat16_optim_wrapper, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'bfloat16_is_faster', lambda: True)
     model = build('atss_efficientnet_lite0.py', backbone=dict(pretrained=None)).eval()
     with torch.no_grad(), wrapper(model).optim_context(model):
         features = model.extract_feat(torch.randn(1, 3, 64, 64))
@@ -241,7 +241,7 @@ def semi_supervised(kind: str, **options) -> nn.Module:
 
 @pytest.mark.parametrize('kind', ['DETR', 'SemiBaseDetector'])
 def test_detectors_that_compute_coordinates_keep_float32(kind, monkeypatch):
-    monkeypatch.setattr(bfloat16_optim_wrapper, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'bfloat16_is_faster', lambda: True)
     if kind == 'DETR':
         model = build('deformable_detr_r50.py', backbone=dict(init_cfg=None))
     else:
@@ -252,7 +252,7 @@ def test_detectors_that_compute_coordinates_keep_float32(kind, monkeypatch):
 
 
 def test_teacher_and_student_suit_the_faster_precision(monkeypatch):
-    monkeypatch.setattr(bfloat16_optim_wrapper, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'bfloat16_is_faster', lambda: True)
     model = semi_supervised('mmdsym.DSYMDetector')
     with wrapper(model).optim_context(model):
         assert torch.is_autocast_enabled('cpu')
@@ -261,7 +261,7 @@ def test_teacher_and_student_suit_the_faster_precision(monkeypatch):
 
 
 def test_a_model_is_prepared_once(monkeypatch):
-    monkeypatch.setattr(bfloat16_optim_wrapper, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(bfloat16_optim_wrapper, 'bfloat16_is_faster', lambda: True)
     model = build('atss_efficientnet_lite0.py', backbone=dict(pretrained=None))
     optim_wrapper = wrapper(model)
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""bfloat16 where the processor has a unit for it: nearly the same results, weights in float32."""
+"""bfloat16 where the processor is faster in it: nearly the same results, weights in float32."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmdsym import half_precision
 from mmdsym.clip import folded
 from mmdsym.diffusion.inpainting_model import DefectInpaintingDiffusion
 from mmdsym.errors import UserError
-from mmdsym.half_precision import autocast_where_fast, multiplies_bfloat16
+from mmdsym.half_precision import autocast_where_fast, bfloat16_is_faster
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def loss_and_gradients(model: nn.Module) -> tuple[float, dict[str, torch.Tensor]
 
 
 def test_a_diffusion_model_learns_nearly_the_same(model, monkeypatch):
-    monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: False)
+    monkeypatch.setattr(half_precision, 'bfloat16_is_faster', lambda: False)
     expected, exact = loss_and_gradients(model)
-    monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(half_precision, 'bfloat16_is_faster', lambda: True)
     weights = copy.deepcopy(model.state_dict())
     found, gradients = loss_and_gradients(model)
     assert found != expected and found == pytest.approx(expected, rel=0.02)
@@ -70,7 +70,7 @@ def test_a_diffusion_model_learns_nearly_the_same(model, monkeypatch):
     ],
 )
 def test_only_a_cpu_with_the_unit_changes_its_digits(device, has_unit, product, monkeypatch):
-    monkeypatch.setattr(half_precision, 'multiplies_bfloat16', lambda: has_unit)
+    monkeypatch.setattr(half_precision, 'bfloat16_is_faster', lambda: has_unit)
     matrix = torch.ones(2, 2)
     with autocast_where_fast(torch.device(device)):
         assert (matrix @ matrix).dtype == product
@@ -78,9 +78,9 @@ def test_only_a_cpu_with_the_unit_changes_its_digits(device, has_unit, product, 
 
 @pytest.mark.parametrize(('said', 'expected'), [('0', False), ('1', True), ('', None)])
 def test_the_environment_overrules_the_processor(said, expected, monkeypatch):
-    found = multiplies_bfloat16()
+    found = bfloat16_is_faster()
     monkeypatch.setenv(half_precision.SWITCH, said)
-    assert multiplies_bfloat16() == (found if expected is None else expected)
+    assert bfloat16_is_faster() == (found if expected is None else expected)
 
 
 @pytest.mark.parametrize('unit', half_precision._UNITS)
@@ -89,16 +89,50 @@ def test_either_unit_will_do(unit, monkeypatch):
     for name in half_precision._UNITS:
         monkeypatch.setattr(torch.cpu, name, lambda name=name: name == unit, raising=False)
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: True)
-    assert multiplies_bfloat16()
+    monkeypatch.setattr(half_precision, 'time_of_bfloat16', lambda: 0.5)
+    assert bfloat16_is_faster()
     monkeypatch.setattr(torch.cpu, unit, lambda: False)
-    assert not multiplies_bfloat16()
+    assert not bfloat16_is_faster()
+
+
+@pytest.mark.parametrize(('ratio', 'expected'), [(0.6, True), (0.95, False), (1.8, False)])
+def test_a_unit_that_is_slower_is_not_used(ratio, expected, monkeypatch):
+    monkeypatch.delenv(half_precision.SWITCH, raising=False)
+    monkeypatch.setattr(half_precision, 'has_bfloat16_unit', lambda: True)
+    monkeypatch.setattr(half_precision, 'time_of_bfloat16', lambda: ratio)
+    assert bfloat16_is_faster() == expected
+
+
+def test_the_processor_is_tried_once_and_in_both_precisions(monkeypatch):
+    seen = []
+    product = torch.Tensor.__matmul__
+
+    def watched(one, other):
+        seen.append(product(one, other).dtype)
+        return product(one, other)
+
+    monkeypatch.setattr(torch.Tensor, '__matmul__', watched)
+    half_precision.time_of_bfloat16.cache_clear()
+    with torch.autocast('cpu', torch.bfloat16):
+        ratio = half_precision.time_of_bfloat16()
+    assert 0 < ratio < 1000
+    assert set(seen) == {torch.float32, torch.bfloat16}
+    products = len(seen)
+    assert half_precision.time_of_bfloat16() == ratio and len(seen) == products
+
+
+def test_a_processor_without_the_unit_is_not_tried(monkeypatch):
+    monkeypatch.delenv(half_precision.SWITCH, raising=False)
+    monkeypatch.setattr(half_precision, 'has_bfloat16_unit', lambda: False)
+    monkeypatch.setattr(half_precision, 'time_of_bfloat16', lambda: pytest.fail('was tried'))
+    assert not bfloat16_is_faster()
 
 
 def test_a_torch_that_cannot_be_asked_has_no_unit(monkeypatch):
     monkeypatch.delenv(half_precision.SWITCH, raising=False)
     for name in half_precision._UNITS:
         monkeypatch.delattr(torch.cpu, name, raising=False)
-    assert not multiplies_bfloat16()
+    assert not bfloat16_is_faster()
 
 
 @pytest.mark.parametrize('wrapper', ['AmpOptimWrapper', AmpOptimWrapper])
@@ -130,7 +164,7 @@ def test_a_single_odd_crop_does_not_decide_about_all(turned, precision, monkeypa
 
         return turn
 
-    monkeypatch.setattr(folded, 'multiplies_bfloat16', lambda: True)
+    monkeypatch.setattr(folded, 'bfloat16_is_faster', lambda: True)
     monkeypatch.setattr(folded, '_shortened', shortened)
     first = torch.zeros(8, 3, 1, 1)
     first[:, 0] = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from mmdsym.half_precision import multiplies_bfloat16
+from mmdsym.half_precision import bfloat16_is_faster
 from mmdsym.versions import installed_version
 
 PACKAGES = ('torch', 'mmdet', 'mmengine', 'mmcv', 'timm')
@@ -22,8 +22,18 @@ def hardware() -> str:
 
 def processor() -> str:
     """Returns the processor in a few words, among them the precision that networks learn in."""
-    precision = 'bfloat16' if multiplies_bfloat16() else 'float32'
-    return f'{os.cpu_count()} CPU cores ({platform.machine()}, {precision})'
+    precision = 'bfloat16' if bfloat16_is_faster() else 'float32'
+    return f'{os.cpu_count()} CPU cores ({model_name() or platform.machine()}, {precision})'
+
+
+def model_name(cpuinfo: Path = Path('/proc/cpuinfo')) -> str:
+    """Returns what the processor calls itself, or nothing where the system does not tell."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return ''
+    names = (line.partition(':')[2].strip() for line in lines if line.startswith('model name'))
+    return next(names, '')
 
 
 def versions() -> dict[str, str]:

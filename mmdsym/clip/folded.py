@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812  (torch's own name for it)
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmdsym.half_precision import multiplies_bfloat16
+from mmdsym.half_precision import bfloat16_is_faster
 
 _INPUTS = """graph(%x, %weight, %bias, %stride, %padding, %dilation, %transposed, %output_padding,
     %groups, %benchmark, %deterministic, %cudnn, %tf32, %low, %high):"""
@@ -38,7 +38,7 @@ class Folded:
 
     This takes a third off the time of EfficientNet-Lite0; results differ by rounding alone. Another
     tenth goes where convolutions cut off their own results (ReLU6) instead of leaving that to a
-    further pass over them, and more than half where the processor multiplies bfloat16 (AMX,
+    further pass over them, and more than half where the processor is faster in bfloat16 (AMX,
     AVX512-BF16): features then turn by about a degree, few by more than three. Later changes of the
     network's weights are not seen. Not for a GPU, where torch would compile the traced network anew
     for each number of crops.
@@ -69,7 +69,7 @@ class Folded:
 
     def _fold(self, inputs: Tensor) -> None:
         self._traced_network = _fused(self.network, inputs)
-        if not multiplies_bfloat16():
+        if not bfloat16_is_faster():
             return
         short = _shortened(self.network, inputs)
         if short is None:

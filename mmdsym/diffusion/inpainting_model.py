@@ -21,8 +21,8 @@ class DefectInpaintingDiffusion(BaseModel):
     """Learns to fill a masked region of a surface with a defect of a class, or with none.
 
     Conditional denoising diffusion with the preconditioning and the noise levels of Karras et al.
-    (arXiv 2206.00364), and classifier-free guidance (arXiv 2207.12598). On a CPU with a unit for
-    bfloat16 it learns in that, which nearly halves the time; painting stays in float32.
+    (arXiv 2206.00364), and classifier-free guidance (arXiv 2207.12598). On a CPU that is
+    faster in bfloat16 it learns in that, which nearly halves the time; painting stays in float32.
 
     Args:
         num_classes: Defect classes; filled in from the training data when ``None`` in a config.

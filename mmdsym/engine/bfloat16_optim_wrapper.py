@@ -1,4 +1,4 @@
-"""Learning in bfloat16 on a CPU that multiplies it."""
+"""Learning in bfloat16 on a CPU that is faster in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from mmdsym.half_precision import SWITCH, multiplies_bfloat16
+from mmdsym.half_precision import SWITCH, bfloat16_is_faster
 from mmdsym.models import DSYMDetector
 from mmdsym.models.cpu_layers import avoid_slow_gradients
 from mmdsym.registry import OPTIM_WRAPPERS
@@ -23,15 +23,15 @@ HEAD_METHODS = ('loss_by_feat', 'loss_and_target')
 
 @OPTIM_WRAPPERS.register_module()
 class Bfloat16OptimWrapper(OptimWrapper):
-    """MMEngine's wrapper, and on a CPU with a unit for bfloat16 a network that computes in it.
+    """MMEngine's wrapper, and on a CPU that is faster in bfloat16 a network that computes in it.
 
     Convolutions and products of matrices are what becomes faster. What the box heads find returns
     to float32 before losses, box coders and suppression see it, and weights, gradients and the
     optimizer stay in float32, so that no scaling of the loss is needed. Two kinds of detectors keep
     float32 throughout, since their coordinates would move by a pixel: the DETR family, whose layers
     hand them on, and MMDetection's own semi-supervised ones, which turn boxes by such products.
-    Without such a unit, and on a GPU, it is MMEngine's wrapper; see
-    :func:`mmdsym.half_precision.multiplies_bfloat16`.
+    On other CPUs, and on a GPU, it is MMEngine's wrapper; see
+    :func:`mmdsym.half_precision.bfloat16_is_faster`.
     """
 
     _prepared: nn.Module | None = None
@@ -47,7 +47,7 @@ class Bfloat16OptimWrapper(OptimWrapper):
 
     def _may_shorten(self, model: nn.Module) -> bool:
         on_cpu = next(model.parameters()).device.type == 'cpu'
-        if not (on_cpu and multiplies_bfloat16() and prepare(model)):
+        if not (on_cpu and bfloat16_is_faster() and prepare(model)):
             return False
         print_log(f'The network learns in bfloat16; {SWITCH}=0 would keep float32.', 'current')
         return True
