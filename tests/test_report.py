@@ -527,12 +527,14 @@ def test_the_clip_filter_has_its_section(pair):
     counts.gated += np.array([2, 1])
     counts.images, counts.closed_images = 10, 1
     counts.scored += 10
+    counts.scored[1, 1] = 0
     counts.sums += np.array([[3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])
     lines = [counts.scalars(ODD_NAMES) | {'clip_filter/share_of_time': 0.125, 'step': 9}]
     write_log(pair, '99990101_000000', lines)
     section = Page(write_report(pair)).sections['CLIP filter']
     assert '12.5%' in section and 'closed for 10%' in section
     assert re.search(r'0\.30\s*0\.50\s*0\.70', section)
+    assert re.search(r'0\.40\s*–\s*0\.80', section), 'CLIP was asked about no box of this class'
     assert (pair / 'report' / 'clip_filter.png').is_file()
 
 

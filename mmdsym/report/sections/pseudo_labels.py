@@ -168,4 +168,5 @@ def _score_table(material: Material) -> Table:
             for score in ('teacher', 'clip', 'fused')
         ]
         rows.append((name, *('–' if value is None else f'{value[1]:.2f}' for value in values)))
-    return Table(('class', 'teacher', 'CLIP', 'fused'), rows, 'Mean scores when last logged')
+    caption = 'Mean scores when last logged; a dash where CLIP was asked about no box of the class'
+    return Table(('class', 'teacher', 'CLIP', 'fused'), rows, caption)
