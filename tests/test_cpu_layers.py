@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -20,7 +23,9 @@ from mmdsym.engine.bfloat16_optim_wrapper import Bfloat16OptimWrapper, prepare
 from mmdsym.models.cpu_layers import (
     ContiguousGroupNorm,
     DepthwiseConv2d,
+    SubsampledConv2d,
     _gradient_of_kernel,
+    avoid_broken_gradients,
     avoid_slow_gradients,
     avoid_slow_norms,
 )
@@ -139,6 +144,58 @@ def test_slow_kernels_are_not_asked(monkeypatch):
 def test_other_convolutions_stay_as_they_are(layer):
     avoid_slow_gradients(layer)
     assert type(layer) is nn.Conv2d
+
+
+@pytest.mark.parametrize('channels', [1, 3, 8, 15])
+@pytest.mark.parametrize('stride', [2, (1, 3), (3, 2)])
+@pytest.mark.parametrize('bias', [False, True])
+def test_a_strided_convolution_of_pixels_computes_the_same(channels, stride, bias):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(channels, 16, 1, stride, bias=bias)
+    mended = copy.deepcopy(layer).to(memory_format=torch.channels_last)
+    avoid_broken_gradients(mended)
+    assert type(mended) is SubsampledConv2d
+    images = torch.randn(3, channels, 9, 12)
+    last = images.contiguous(memory_format=torch.channels_last)
+    found = gradients(mended, last, mixed=False)
+    # One channel lies the same way in either layout.
+    assert channels == 1 or found[0].is_contiguous(memory_format=torch.channels_last)
+    # In the other layout the plain layer is sound.
+    for one, another in zip(found, gradients(layer, images, mixed=False), strict=True):
+        torch.testing.assert_close(one, another)
+
+
+@pytest.mark.parametrize(
+    'layer',
+    [
+        nn.Conv2d(8, 16, 1),
+        nn.Conv2d(16, 16, 1, 2),
+        nn.Conv2d(8, 16, 3, 2, 1),
+        nn.Conv2d(8, 16, 1, 2, 1),
+        nn.Conv2d(8, 8, 1, 2, groups=8),
+    ],
+)
+def test_convolutions_with_sound_gradients_stay_as_they_are(layer):
+    avoid_broken_gradients(layer)
+    assert type(layer) is nn.Conv2d
+
+
+CORRUPTS_MEMORY = """
+import torch
+from mmdsym.models.cpu_layers import avoid_broken_gradients
+layer = torch.nn.Conv2d(8, 16, 1, 2, bias=False).to(memory_format=torch.channels_last)
+avoid_broken_gradients(layer)
+for size in (16, 28):
+    images = torch.randn(3, 8, size, size).contiguous(memory_format=torch.channels_last)
+    for _ in range(300):
+        layer(images).sum().backward()
+"""
+
+
+def test_a_narrow_strided_convolution_leaves_memory_whole():
+    # Unmended, it ends a process of two threads by a signal on processors with AVX-512.
+    environment = {**os.environ, 'OMP_NUM_THREADS': '2', 'PYTHONPATH': str(REPOSITORY)}
+    subprocess.run([sys.executable, '-c', CORRUPTS_MEMORY], check=True, env=environment)
 
 
 def build(config: str, **parts) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny_detectors
@@ -17,6 +18,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from mmdsym.engine.hooks import ChannelsLastHook
+from mmdsym.models.cpu_layers import SubsampledConv2d
 from mmdsym.models.memory_layout import lay_out_channels_last
 
 DETECTORS = ['atss', 'deformable_detr', 'faster_rcnn', 'fcos', 'retinanet', 'rtmdet']
@@ -88,3 +90,10 @@ def test_every_detector_finds_the_same_boxes(kind, tmp_path: Path):
         assert len(one) == len(another) > 0
         torch.testing.assert_close(one.scores, another.scores, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(one.bboxes, another.bboxes, rtol=1e-3, atol=0.05)
+
+
+def test_the_hook_leaves_no_layer_whose_gradient_overwrites_memory():
+    model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Conv2d(8, 16, 1, 2))
+    runner = SimpleNamespace(model=model, optim_wrapper=None)
+    ChannelsLastHook().before_run(runner)
+    assert [type(layer) for layer in model] == [nn.Conv2d, SubsampledConv2d]

@@ -1,4 +1,4 @@
-"""Layers of which torch has slow kernels on a CPU, computed another way."""
+"""Layers of which torch has slow or broken kernels on a CPU, computed another way."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 SLOW_SIDE = 4
 """From which side of a depthwise kernel on its gradients in bfloat16 are slow."""
+CHANNEL_BLOCK = 16
+"""Channels that AVX-512 takes at once; AVX2 takes half as many."""
 
 
 class ContiguousGroupNorm(nn.GroupNorm):
@@ -31,6 +33,32 @@ class DepthwiseConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Computes what :class:`torch.nn.Conv2d` does."""
         return depthwise_conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups)
+
+
+class SubsampledConv2d(nn.Conv2d):
+    """A strided convolution of single pixels that leaves out first what the stride leaves out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Computes what :class:`torch.nn.Conv2d` does, up to rounding."""
+        if x.device.type != 'cpu' or torch.onnx.is_in_onnx_export():
+            return super().forward(x)
+        rows, columns = self.stride
+        return F.conv2d(x[..., ::rows, ::columns], self.weight, self.bias)
+
+
+def avoid_broken_gradients(model: nn.Module) -> None:
+    """Lets each strided 1x1 convolution of few channels be a :class:`SubsampledConv2d`.
+
+    In channels_last and with fewer channels than a block, oneDNN writes the gradient of their
+    kernels past its workspace, which ends a training in "double free or corruption" or a
+    segmentation fault, or lets it learn nonsense (oneDNN #6035).
+
+    Args:
+        model: Changed in place; the names and values of its tensors stay.
+    """
+    for module in model.modules():
+        if type(module) is nn.Conv2d and _has_broken_gradient(module):
+            module.__class__ = SubsampledConv2d
 
 
 def avoid_slow_norms(model: nn.Module) -> None:
@@ -151,3 +179,8 @@ def _has_slow_gradient(conv: nn.Conv2d) -> bool:
     is_plain = conv.padding_mode == 'zeros' and not isinstance(conv.padding, str)
     large = max(conv.kernel_size) >= SLOW_SIDE
     return is_depthwise and is_plain and large and conv.dilation == (1, 1)
+
+
+def _has_broken_gradient(conv: nn.Conv2d) -> bool:
+    is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+    return is_pointwise and max(conv.stride) > 1 and conv.in_channels < CHANNEL_BLOCK

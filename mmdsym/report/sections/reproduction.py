@@ -84,9 +84,10 @@ def command_section(material: Material) -> Section:
     ]
     text = (
         'In the repository of mmdsym, with its environment. The first command wants the options '
-        'with which the data were prepared, such as --split, --tile or --demo. The config is the completed one, with '
-        'all that the command line changed. With the same packages and the same machine the run '
-        'repeats itself up to rounding; the last command makes the detector to deploy.'
+        'with which the data were prepared, such as --split, --tile or --demo. The config is the '
+        'completed one, with all that the command line changed. With the same packages and the '
+        'same machine the run repeats itself up to rounding; the last command makes the detector '
+        'to deploy.'
     )
     return Section((text,), listing='\n'.join(map(shlex.join, commands)))
 
