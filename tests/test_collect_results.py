@@ -46,6 +46,11 @@ def test_one_seed_twice_is_no_second_draw():
     assert mean[3] == '2 seeds' and mean[6] == '80.0 ± 0.0'
 
 
+def test_runs_of_other_batches_are_no_seeds_of_one_setting():
+    runs = [run(0, 0.6, images_per_iteration=16), run(1, 0.8, images_per_iteration=8)]
+    assert [row[3] for row in cells(as_markdown(runs))[2:]] == ['0', '1']
+
+
 @pytest.fixture
 def collect(tmp_path, monkeypatch, capsys):
     """Returns a function that runs the tool on a run of seed 1; its json, and what it printed."""

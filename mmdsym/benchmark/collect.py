@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from mmdsym.command_line import build_runner
 from mmdsym.errors import UserError
+from mmdsym.images_per_step import images_per_device
 from mmdsym.pipeline.part_training import hours_of
 from mmdsym.pipeline.parts import declared_parts
 from mmdsym.pipeline.starts import commits_of, read_starts
@@ -37,6 +38,7 @@ def describe_run(work_dir: Path, trained_by: str | None = None) -> dict:
         'config': run.config_path.name,
         'split': run.config.get('split'),
         'seed': run.config.randomness.seed,
+        'images_per_iteration': images_per_device(run.config),
         'checkpoint': run.checkpoint_path.name,
         'commit': trained_by or '+'.join(commits_of(read_starts(work_dir))) or 'unknown',
         **training_log(work_dir),
