@@ -27,8 +27,8 @@ def bfloat16_is_faster() -> bool:
     """Says whether this processor is to compute in bfloat16: it has a unit for it that is faster.
 
     A unit alone is no promise: with AMX and with AMD's AVX512-BF16 networks were faster, with
-    Intel's AVX512-BF16 in a virtual machine without AMX they took one and a half times as long.
-    So it is tried, once a process. The environment variable ``MMDSYM_BFLOAT16`` overrules the
+    Intel's AVX512-BF16 in a virtual machine without AMX they took 1.2 to 1.6 times as long. So it
+    is tried, once a process. The environment variable ``MMDSYM_BFLOAT16`` overrules the
     answer: ``0`` keeps float32, for the same numbers on all machines.
     """
     wanted = os.environ.get(SWITCH)

@@ -182,5 +182,7 @@ def _has_slow_gradient(conv: nn.Conv2d) -> bool:
 
 
 def _has_broken_gradient(conv: nn.Conv2d) -> bool:
-    is_pointwise = conv.kernel_size == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
-    return is_pointwise and max(conv.stride) > 1 and conv.in_channels < CHANNEL_BLOCK
+    is_pointwise = conv.kernel_size == (1, 1) and conv.groups == 1
+    is_padded = conv.padding not in ((0, 0), 'valid')
+    strides = is_pointwise and not is_padded and max(conv.stride) > 1
+    return strides and conv.in_channels < CHANNEL_BLOCK
