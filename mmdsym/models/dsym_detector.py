@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from mmdet.models.detectors import SemiBaseDetector
-from mmdet.models.utils import reweight_loss_dict
+from mmdet.models.utils import rename_loss_dict, reweight_loss_dict
 from mmdet.registry import MODELS as MMDET_MODELS
 from mmdet.structures import DetDataSample, SampleList
 from mmengine.dist import get_world_size
@@ -20,10 +20,9 @@ from mmdsym.errors import UserError
 from mmdsym.registry import MODELS
 from mmdsym.stages import Stage
 
-from .branch_losses import Branch, losses_of_branches
 from .candidates import candidates_shown, suppress
-from .dense_distillation import TeacherScores, class_logits_recorded, scores_densely
 from .ignore_regions import enable_ignore_regions
+from .joint_features import features_given, joint_features, pad_alike
 from .pseudo_labels import (
     PseudoLabelReviser,
     PseudoLabels,
@@ -58,9 +57,6 @@ class DSYMDetector(SemiBaseDetector):
             not even an uncertain box, counts as background. Right where clean products are
             common among the unlabelled images; otherwise missed defects would be unlearnt.
         ignore_overlap: Share of an anchor inside an uncertain box from which it is ignored.
-        dense_weight: Weight of the loss that draws the student's class scores at every place to
-            the teacher's, compared with that of pseudo-boxes (:mod:`.dense_distillation`). Without
-            effect on detectors that do not score classes densely with one prior a place.
         semi_test_cfg: ``predict_on`` is ``'teacher'`` (default) or ``'student'``.
         data_preprocessor: By default the detector's own, for every branch.
         init_cfg: As in MMEngine.
@@ -75,7 +71,6 @@ class DSYMDetector(SemiBaseDetector):
         max_unsupervised_ratio: float = 2.0,
         learn_from_empty_images: bool = False,
         ignore_overlap: float = 0.5,
-        dense_weight: float = 0.0,
         semi_test_cfg: Mapping | None = None,
         data_preprocessor: Mapping | None = None,
         init_cfg: Mapping | None = None,
@@ -96,7 +91,6 @@ class DSYMDetector(SemiBaseDetector):
         self.num_classes = count_classes(self.student)
         self.max_unsupervised_ratio = max_unsupervised_ratio
         self.learn_from_empty_images = learn_from_empty_images
-        self.dense_weight = dense_weight if scores_densely(self.student) else 0.0
         self.ignores_regions = enable_ignore_regions(self.student, ignore_overlap)
         self.scorer: PseudoLabelScorer | None = None
         self.stage: Stage | None = None
@@ -158,7 +152,7 @@ class DSYMDetector(SemiBaseDetector):
             multi_batch_data_samples: The same branches to their data samples.
         """
         branches = [
-            Branch(
+            _Branch(
                 multi_batch_inputs[branch],
                 multi_batch_data_samples[branch],
                 self._loss_weight(name),
@@ -170,9 +164,7 @@ class DSYMDetector(SemiBaseDetector):
         unlabelled = None
         if 'unsup_teacher' in multi_batch_inputs:
             unlabelled = self._unlabelled_branch(multi_batch_inputs, multi_batch_data_samples)
-        parts = losses_of_branches(
-            self.student, branches if unlabelled is None else [*branches, unlabelled]
-        )
+        parts = self._losses(branches if unlabelled is None else [*branches, unlabelled])
         losses = {name: loss for part in parts[: len(branches)] for name, loss in part.items()}
         if unlabelled is not None:
             losses.update(self._guarded(parts[-1], total_loss(losses)))
@@ -271,36 +263,39 @@ class DSYMDetector(SemiBaseDetector):
     def _loss_weight(self, name: str) -> float:
         return 1.0 if self.stage is None else self.stage.loss_weight(name, self.iteration)
 
+    def _losses(self, branches: list[_Branch]) -> list[dict[str, Tensor]]:
+        """The student's weighted losses on each branch, from one pass of backbone and neck."""
+        batches = pad_alike(
+            [branch.images for branch in branches], [branch.samples for branch in branches]
+        )
+        losses = []
+        for images, branch, features in zip(
+            batches, branches, joint_features(self.student, batches), strict=True
+        ):
+            with features_given(self.student, features):
+                found = self.student.loss(images, branch.samples)
+            # A loss is a mean over its branch: two images shall not weigh as much as eight.
+            weight = branch.weight * len(images) / len(batches[0])
+            losses.append(rename_loss_dict(branch.prefix, reweight_loss_dict(found, weight)))
+        return losses
+
     def _unlabelled_branch(
         self, inputs: dict[str, Tensor], samples: dict[str, SampleList]
-    ) -> Branch | None:
-        """What the student learns from the teacher; ``None`` where there is nothing to learn."""
-        views, images, targets = (
-            samples['unsup_teacher'],
-            inputs['unsup_student'],
-            samples['unsup_student'],
-        )
-        with self._teacher_recorded() as passes:
-            labels = self.make_pseudo_labels(inputs['unsup_teacher'], views)
+    ) -> _Branch | None:
+        """What the student learns from pseudo-labels; ``None`` where there is nothing to learn."""
+        labels = self.make_pseudo_labels(inputs['unsup_teacher'], samples['unsup_teacher'])
+        images, targets = inputs['unsup_student'], samples['unsup_student']
         self._label(images, targets, labels)
         useful = [index for index, image in enumerate(labels) if self._teaches(image)]
         self.statistics.unused_images += len(labels) - len(useful)
         self.statistics.iterations += 1
         weight = self._loss_weight('unlabelled') * self.unsupervised_share
-        if get_world_size() == 1:
-            if weight == 0 or not (useful or self.dense_weight):
-                return None
-        elif not useful or weight == 0:
+        if not useful or weight == 0:
             # Losses may synchronise processes, so that none of several may leave it out.
+            if get_world_size() == 1:
+                return None
             weight, useful = 0.0, list(range(len(labels)))
-        if self.dense_weight:
-            # A second pass, if there is one, is of the turned views.
-            scores = TeacherScores(passes[0], views)
-            return Branch(images, targets, weight, 'unsup_', useful, scores, self.dense_weight)
-        return Branch(images[useful], [targets[index] for index in useful], weight, 'unsup_')
-
-    def _teacher_recorded(self) -> AbstractContextManager[list[list[Tensor]]]:
-        return class_logits_recorded(self.teacher) if self.dense_weight else nullcontext([])
+        return _Branch(images[useful], [targets[index] for index in useful], weight, 'unsup_')
 
     def _label(self, images: Tensor, targets: SampleList, labels: list[PseudoLabels]) -> None:
         """Gives the student's views the pseudo-labels, in the frame of the view."""
@@ -333,6 +328,22 @@ class DSYMDetector(SemiBaseDetector):
             return losses
         self.statistics.guarded_iterations += 1
         return reweight_loss_dict(losses, limit / unsupervised)
+
+
+class _Branch(NamedTuple):
+    """Images that the student learns from in one way.
+
+    Attributes:
+        images: (N, C, H, W), normalised.
+        samples: Their data samples.
+        weight: Of an image's loss, compared with that of a labelled one.
+        prefix: Of the losses' names.
+    """
+
+    images: Tensor
+    samples: SampleList
+    weight: float
+    prefix: str
 
 
 def _in_original_frame(boxes: InstanceData, sample: DetDataSample) -> InstanceData:
