@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from conftest import call_tool
+from mmengine.config import Config
 
 from mmdsym.benchmark.collected_table import as_markdown
+from mmdsym.benchmark.grid import digest_of_settings
 
 
 def run(seed: int, overall: float, config: str = 'supervised.py', **others) -> dict:
@@ -46,9 +48,18 @@ def test_one_seed_twice_is_no_second_draw():
     assert mean[3] == '2 seeds' and mean[6] == '80.0 ± 0.0'
 
 
-def test_runs_of_other_batches_are_no_seeds_of_one_setting():
-    runs = [run(0, 0.6, images_per_iteration=16), run(1, 0.8, images_per_iteration=8)]
+@pytest.mark.parametrize('name', ['images_per_iteration', 'settings'])
+def test_runs_of_other_settings_are_no_seeds_of_one(name):
+    runs = [run(0, 0.6, **{name: 16}), run(1, 0.8, **{name: 8})]
     assert [row[3] for row in cells(as_markdown(runs))[2:]] == ['0', '1']
+
+
+def test_settings_differ_by_what_is_trained_alone():
+    def settings(seed: int, folder: str, lr: float) -> bytes:
+        cfg = Config(dict(randomness=dict(seed=seed), work_dir=folder, optimizer=dict(lr=lr)))
+        return digest_of_settings(cfg, leave_out=['randomness'])
+
+    assert settings(0, 'one', 0.1) == settings(1, 'other', 0.1) != settings(0, 'one', 0.2)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from mmengine.config import Config
 
+from mmdsym.benchmark.grid import digest_of_settings
 from mmdsym.command_line import build_runner
 from mmdsym.errors import UserError
 from mmdsym.images_per_step import images_per_device
@@ -19,6 +20,9 @@ from mmdsym.trained_run import TrainedRun, load_run
 
 AP_OF_CLASS = 'coco/AP50/'
 """Prefix of a class's AP@0.5 among the metrics."""
+
+_OF_A_RUN = ('randomness', 'resume', 'load_from', 'launcher')
+"""What runs of one setting may differ in."""
 
 
 def describe_run(work_dir: Path, trained_by: str | None = None) -> dict:
@@ -39,6 +43,7 @@ def describe_run(work_dir: Path, trained_by: str | None = None) -> dict:
         'split': run.config.get('split'),
         'seed': run.config.randomness.seed,
         'images_per_iteration': images_per_device(run.config),
+        'settings': digest_of_settings(run.config, leave_out=_OF_A_RUN).hex()[:12],
         'checkpoint': run.checkpoint_path.name,
         'commit': trained_by or '+'.join(commits_of(read_starts(work_dir))) or 'unknown',
         **training_log(work_dir),

@@ -13,8 +13,8 @@ _ALL = 'coco/bbox_mAP_50'
 def as_markdown(runs: Sequence[dict]) -> str:
     """Returns a table with a row for each network of each run, AP@0.5 in per cent.
 
-    Runs of one config, split, length and number of images an iteration whose seeds differ also get
-    a row of their mean and sample deviation.
+    Runs of one config, split, length and other settings whose seeds differ also get a row of their
+    mean and sample deviation.
 
     Args:
         runs: As :func:`mmdsym.benchmark.collect.describe_run` returns them, at least one.
@@ -53,8 +53,8 @@ def _row(alike: Sequence[dict], network: str, seed: str, measures: Sequence[str]
 def _of_several_seeds(runs: Sequence[dict]) -> list[list[dict]]:
     groups: dict[tuple, dict[int, dict]] = {}
     for run in runs:
-        # Earlier jsons do not say how many images an iteration had.
-        length = run['iterations'], run.get('images_per_iteration')
+        # Earlier jsons know neither settings nor images of an iteration.
+        length = run['iterations'], run.get('images_per_iteration'), run.get('settings')
         alike = run['config'], run['split'], length, tuple(run['metrics'])
         # The same seed twice is no second draw: the last of them counts.
         groups.setdefault(alike, {})[run['seed']] = run

@@ -78,16 +78,23 @@ class PlannedRun:
 
     def fingerprint(self) -> str:
         """Returns what changes when, and only when, settings or labels do."""
-        content = hashlib.sha256(json.dumps(_plain(self.settings), sort_keys=True).encode())
+        content = hashlib.sha256(digest_of_settings(self.settings))
         annotations = Path(self.settings.data_root) / 'annotations'
         for path in [annotations / 'val.json', *sorted((annotations / self.split).glob('*.json'))]:
             content.update(path.read_bytes() if path.is_file() else b'')
         return content.hexdigest()[:16]
 
 
-def _plain(cfg: Config) -> object:
-    # A folder does not change what is trained.
-    return json.loads(json.dumps({key: cfg[key] for key in cfg if key != 'work_dir'}, default=repr))
+def digest_of_settings(cfg: Config, leave_out: Sequence[str] = ()) -> bytes:
+    """Returns the sha256 of a config without its work folder, which does not change the training.
+
+    Args:
+        cfg: Of a training.
+        leave_out: Further top-level settings that do not count.
+    """
+    without = {'work_dir', *leave_out}
+    plain = {key: cfg[key] for key in cfg if key not in without}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, default=repr).encode()).digest()
 
 
 def _images(cfg: Config, sources: Sequence[str] | None) -> int:
