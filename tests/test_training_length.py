@@ -35,7 +35,9 @@ def test_three_times_the_iterations_are_stages_three_times_as_long():
         assert longer.images == stage.images
         assert longer.get('thresholds') == stage.get('thresholds')
         for loss, weight in (stage.get('loss_weights') or {}).items():
-            assert longer.loss_weights[loss] == dict(weight, iterations=3 * weight['iterations'])
+            if isinstance(weight, dict):
+                weight = dict(weight, iterations=3 * weight['iterations'])
+            assert longer.loss_weights[loss] == weight
     assert cfg.train_cfg.val_interval == 3 * before.train_cfg.val_interval
     first, last = cfg.param_scheduler
     assert (first.end, last.begin, last.end) == (300, 300, 'refine')
