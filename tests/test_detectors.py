@@ -229,6 +229,8 @@ class AsksForCandidates:
 
 @pytest.mark.parametrize('name', ['atss', 'faster_rcnn', 'deformable_detr'])
 def test_candidates_are_shown_to_a_scorer_and_change_no_box(name, tiny_config):
+    # Weights of luck may give two boxes one score, whose order is then open.
+    torch.manual_seed(0)
     model = build(tiny_config(DETECTORS[name])).eval()
     model.copy_student_to_teacher()
     for part in (model.teacher, getattr(model.teacher, 'roi_head', None)):
