@@ -24,6 +24,7 @@ from mmdsym.models.cpu_layers import (
     ContiguousGroupNorm,
     DepthwiseConv2d,
     SubsampledConv2d,
+    _gradient_of_input,
     _gradient_of_kernel,
     avoid_broken_gradients,
     avoid_slow_gradients,
@@ -115,19 +116,36 @@ def test_the_gradient_of_a_kernel_is_exact(kernel, stride, channels_last):
     torch.testing.assert_close(mine, expected.float())
 
 
-def test_slow_kernels_are_not_asked(monkeypatch):
+@pytest.mark.parametrize('padding', [0, (2, 1), 4])
+@pytest.mark.parametrize(('kernel', 'stride'), [((5, 5), 1), ((5, 4), 1), ((6, 6), 2)])
+def test_the_gradient_of_an_input_is_exact(kernel, stride, padding):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 6, kernel, stride, padding, groups=6, bias=False)
+    images = torch.randn(3, 6, 11, 8).contiguous(memory_format=torch.channels_last)
+    images.requires_grad_(True)
+    found = layer(images)
+    gradient = torch.randn_like(found)
+    (expected,) = torch.autograd.grad(found, images, gradient)
+    mine = _gradient_of_input(
+        images.detach(), gradient, layer.weight.detach(), layer.stride, layer.padding
+    )
+    torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(('stride', 'wanted'), [(1, []), (2, [(torch.float32, [True, False])])])
+def test_slow_kernels_are_not_asked(stride, wanted, monkeypatch):
     asked = []
     true = torch.ops.aten.convolution_backward
 
     def noted(gradient, *others):
-        asked.append((gradient.dtype, others[-1]))
+        asked.append((gradient.dtype, list(others[-1][:2])))
         return true(gradient, *others)
 
-    layer = nn.Conv2d(8, 8, 5, 1, 2, groups=8)
+    layer = nn.Conv2d(8, 8, 5, stride, 2, groups=8)
     avoid_slow_gradients(layer)
     monkeypatch.setattr(torch.ops.aten, 'convolution_backward', noted)
     gradients(layer, torch.randn(1, 8, 6, 6), mixed=True)
-    assert asked == [(torch.float32, (True, False, False))]
+    assert asked == wanted
 
 
 @pytest.mark.parametrize(

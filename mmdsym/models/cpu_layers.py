@@ -93,9 +93,9 @@ def depthwise_conv2d(
 ) -> Tensor:
     """Convolves; under autocast on a CPU, gradients of large kernels take another way.
 
-    oneDNN computes them in bfloat16 with a reference kernel, which takes 3 to 15 times as long as
-    float32. That of the input is computed in float32 instead, and that of the kernel as a forward
-    convolution in bfloat16.
+    oneDNN computes them in bfloat16 with slow kernels, some of which take 3 to 15 times as long as
+    float32. Those of the kernel, and of the input where the layer has no stride, are computed as
+    forward convolutions in bfloat16 instead; that of a strided layer's input in float32.
 
     Args:
         x: (N, C, H, W).
@@ -141,16 +141,32 @@ class _FastGradient(torch.autograd.Function):
         stride, padding, groups = ctx.settings
         of_x = of_weight = None
         if ctx.needs_input_grad[0]:
-            of_x, _, _ = torch.ops.aten.convolution_backward(
-                *(tensor.float() for tensor in (gradient, x, weight)),
-                *(None, stride, padding, (1, 1), False, (0, 0), groups),
-                (True, False, False),
-            )
-            of_x = of_x.to(x.dtype)
+            of_x = _gradient_of_input(x, gradient.to(x.dtype), weight, stride, padding)
         if ctx.needs_input_grad[1]:
             of_weight = _gradient_of_kernel(x, gradient.to(x.dtype), stride, padding, weight.shape)
             of_weight = of_weight.to(weight.dtype)
         return of_x, of_weight, None, None, None
+
+
+def _gradient_of_input(
+    x: Tensor,
+    gradient: Tensor,
+    weight: Tensor,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+) -> Tensor:
+    """Convolves the gradient with the turned kernel; in float32 where the layer has a stride."""
+    channels, _, *kernel = weight.shape
+    margin = tuple(side - 1 - pad for side, pad in zip(kernel, padding, strict=True))
+    if stride == (1, 1) and min(margin) >= 0:
+        turned = weight.to(x.dtype).flip(-2, -1)
+        return F.conv2d(gradient, turned, None, 1, margin, 1, channels)
+    of_x, _, _ = torch.ops.aten.convolution_backward(
+        *(tensor.float() for tensor in (gradient, x, weight)),
+        *(None, stride, padding, (1, 1), False, (0, 0), channels),
+        (True, False, False),
+    )
+    return of_x.to(x.dtype)
 
 
 def _gradient_of_kernel(
