@@ -21,7 +21,7 @@ val_cfg = dict(type='ValLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05, fused=True),
     clip_grad=dict(max_norm=5, norm_type=2),
     paramwise_cfg=dict(
         norm_decay_mult=0,

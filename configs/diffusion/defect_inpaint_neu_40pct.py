@@ -11,7 +11,7 @@ val_cfg = dict(type='ValLoop')
 
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=8e-4, weight_decay=0.01),
+    optimizer=dict(type='AdamW', lr=8e-4, weight_decay=0.01, fused=True),
     clip_grad=dict(max_norm=1.0),
 )
 param_scheduler = [
