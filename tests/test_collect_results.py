@@ -67,7 +67,7 @@ def collect(tmp_path, monkeypatch, capsys):
     """Returns a function that runs the tool on a run of seed 1; its json, and what it printed."""
 
     def call(*also: Path) -> tuple[dict, str]:
-        monkeypatch.setattr('mmdsym.benchmark.collect.describe_run', lambda *_: run(1, 0.8))
+        monkeypatch.setattr('mmdsym.benchmark.collect.describe_run', lambda *_, **__: run(1, 0.8))
         out = tmp_path / 'new.json'
         options = ['--also', *also] if also else []
         call_tool(monkeypatch, 'collect_results.py', tmp_path, '--out', out, *options)

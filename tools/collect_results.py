@@ -40,6 +40,11 @@ def parse_args() -> argparse.Namespace:
         metavar='JSON',
         help='also take over the runs of such jsons, whose folders may be gone: further seeds',
     )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='also test each network in all eight orientations, as tools/test.py --tta does',
+    )
     parser.add_argument('--force', action='store_true', help='replace an existing json')
     return parser.parse_args()
 
@@ -71,7 +76,9 @@ def main() -> None:
     if args.out.exists() and not args.force:
         raise UserError(f'{args.out} exists: choose another --out, or --force to replace it.')
     earlier = earlier_runs(args.also)
-    collected = [describe_run(work_dir, args.commit) for work_dir in args.work_dirs]
+    collected = [
+        describe_run(work_dir, args.commit, turned=args.tta) for work_dir in args.work_dirs
+    ]
     results = {
         'versions': {'mmdsym': mmdsym.__version__, 'torch': torch.__version__},
         'evaluated_on': hardware(),

@@ -10,6 +10,7 @@ import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
 from mmdsym.command_line import add_run_arguments, build_runner, read_config
 from mmdsym.config_faults import config_faults_told
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.test_time_views import see_all_orientations
 
 
 def parse_args() -> argparse.Namespace:
@@ -21,6 +22,12 @@ def parse_args() -> argparse.Namespace:
         '--which',
         choices=['teacher', 'student'],
         help='network of a DSYM checkpoint; by default what the config says, the teacher',
+    )
+    parser.add_argument(
+        '--tta',
+        action='store_true',
+        help='look at each image in its eight orientations (mirrored, turned) and fuse what is '
+        'found: better boxes, eight times the work',
     )
     parser.add_argument('--out', metavar='PICKLE', help='also save the predictions')
     parser.add_argument('--show-dir', metavar='FOLDER', help='also draw the predictions')
@@ -43,6 +50,8 @@ def load_config(args: argparse.Namespace) -> Config:
                 '--which.'
             )
         cfg.model.semi_test_cfg = dict(predict_on=args.which)
+    if args.tta:
+        see_all_orientations(cfg)
     if args.out:
         evaluators = cfg.test_evaluator
         evaluators = evaluators if isinstance(evaluators, list) else [evaluators]

@@ -16,28 +16,39 @@ from mmdsym.pipeline.part_training import hours_of
 from mmdsym.pipeline.parts import declared_parts
 from mmdsym.pipeline.starts import commits_of, read_starts
 from mmdsym.run_log import read_run_log
+from mmdsym.test_time_views import see_all_orientations
 from mmdsym.trained_run import TrainedRun, load_run
 
 AP_OF_CLASS = 'coco/AP50/'
 """Prefix of a class's AP@0.5 among the metrics."""
 
+IN_ALL_ORIENTATIONS = ', all orientations'
+"""Suffix of a network's name where it was tested in all of them."""
+
 _OF_A_RUN = ('randomness', 'resume', 'load_from', 'launcher')
 """What runs of one setting may differ in."""
 
 
-def describe_run(work_dir: Path, trained_by: str | None = None) -> dict:
+def describe_run(work_dir: Path, trained_by: str | None = None, turned: bool = False) -> dict:
     """Returns everything about one run, with the test metrics of each of its networks.
 
     Args:
         work_dir: Of the run.
         trained_by: Commit that trained it; by default what the run wrote down at its starts,
             several being joined by ``+``, or ``'unknown'``.
+        turned: Whether each network is also tested in all orientations.
 
     Raises:
         UserError: The folder holds no run.
     """
     run = load_run(work_dir)
     networks = ('teacher', 'student') if run.is_pair else (None,)
+    metrics = {network or 'detector': evaluate(run, network) for network in networks}
+    if turned:
+        metrics |= {
+            f'{network or "detector"}{IN_ALL_ORIENTATIONS}': evaluate(run, network, turned)
+            for network in networks
+        }
     return {
         'config': run.config_path.name,
         'split': run.config.get('split'),
@@ -48,7 +59,7 @@ def describe_run(work_dir: Path, trained_by: str | None = None) -> dict:
         'commit': trained_by or '+'.join(commits_of(read_starts(work_dir))) or 'unknown',
         **training_log(work_dir),
         'part_hours': part_hours(run.config),
-        'metrics': {network or 'detector': evaluate(run, network) for network in networks},
+        'metrics': metrics,
     }
 
 
@@ -67,18 +78,21 @@ def part_hours(cfg: Config) -> dict[str, float]:
     return {title: round(hours, 3) for title, hours in known.items() if hours is not None}
 
 
-def evaluate(run: TrainedRun, network: str | None) -> dict[str, float]:
+def evaluate(run: TrainedRun, network: str | None, turned: bool = False) -> dict[str, float]:
     """Returns the test metrics of a run's last checkpoint.
 
     Args:
         run: The run.
         network: ``'teacher'``, ``'student'``, or ``None`` for a plain detector.
+        turned: Whether it looks at each image in all orientations.
     """
     cfg = run.config.copy()
     cfg.load_from, cfg.resume = str(run.checkpoint_path), False
     cfg.test_evaluator = dict(type='mmdsym.DefectMetric', ann_file=_annotations(run), metric='bbox')
     if network:
         cfg.model.semi_test_cfg = dict(predict_on=network)
+    if turned:
+        see_all_orientations(cfg)
     with tempfile.TemporaryDirectory() as folder:
         cfg.work_dir = folder
         cfg.experiment_name = f'{run.config_path.stem}_{network}_{Path(folder).name}'

@@ -3,6 +3,7 @@
 from .candidates import candidates_shown, suppress
 from .data_preprocessor import StagedDataPreprocessor
 from .dsym_detector import DSYMDetector
+from .fused_views import FusedViews, fuse_views
 from .pseudo_labels import (
     CalibratedScorer,
     LabelledPredictions,
@@ -18,6 +19,7 @@ from .turned_view import predict_turned
 __all__ = [
     'CalibratedScorer',
     'DSYMDetector',
+    'FusedViews',
     'LabelledPredictions',
     'PseudoLabelReviser',
     'PseudoLabelScorer',
@@ -26,6 +28,7 @@ __all__ = [
     'StagedDataPreprocessor',
     'TimmBackbone',
     'candidates_shown',
+    'fuse_views',
     'predict_turned',
     'silences',
     'suppress',
