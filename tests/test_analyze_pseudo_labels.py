@@ -20,6 +20,7 @@ from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.evaluation.foreign_pool import images_in, make_foreign_pool
 from mmdsym.evaluation.foreign_removal import PassedBoxes, measure_removal
+from mmdsym.models import fuse_views
 
 SPLIT = 'annotations/40pct_seed0'
 
@@ -139,6 +140,25 @@ def test_what_cannot_work_is_refused_at_once(analyze, checkpoint, capsys, option
 
 def test_a_limit_is_kept(analyze, checkpoint):
     assert analyze(checkpoint, '--limit', '3')['images'] == 3
+
+
+def test_boxes_of_two_views_are_fused(analyze, checkpoint, monkeypatch):
+    pools = []
+    score = analysis_module.Analysis.score
+
+    def noted(self, pool):
+        pools.append(pool)
+        score(self, pool)
+
+    monkeypatch.setattr(analysis_module.Analysis, 'score', noted)
+    plain, fused = analyze(checkpoint), analyze(checkpoint, '--fuse-views', '--force')
+    assert (plain['views_fused'], fused['views_fused']) == (1, 2)
+    before, _, after, _ = (pool.predictions for pool in pools)
+    assert len(before) == len(after) == 4
+    for one, other in zip(before, after, strict=True):
+        (view,) = other.metainfo['views']
+        torch.testing.assert_close(other.bboxes, fuse_views([one, view]).bboxes)
+        assert len(other) > len(one) and 'candidates' in other.metainfo
 
 
 def test_a_damaged_image_is_named(analyze, checkpoint, tiny_data, tmp_path, capsys):

@@ -42,6 +42,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cache', help='folder to keep features of labelled crops in')
     parser.add_argument('--evidence', nargs='+', help='kinds to fuse; default: all')
     parser.add_argument('--ablation', action='store_true', help='also fuse each kind alone')
+    parser.add_argument(
+        '--fuse-views',
+        action='store_true',
+        help='let the teacher also look at each image turned, and fuse what it finds',
+    )
     parser.add_argument('--max-boxes', type=int, default=3, help='boxes an image for CLIP (3)')
     parser.add_argument('--precision', type=float, default=0.8, help='where to compare (0.8)')
     parser.add_argument('--limit', type=int, help='only so many of the images, evenly spread')
@@ -159,11 +164,11 @@ def main() -> None:
         evidence=args.evidence,
         crops=dict(max_boxes=args.max_boxes),
     )
-    turned = analysis.wants_turned_view
+    views = dict(turned=analysis.wants_turned_view, fused=args.fuse_views)
     labelled = []
     for ann_file in (args.calibration, args.labelled):
         paths, ids = image_list(ann_file, args.images)
-        labelled.append(predict_pool(detector, paths, ids, turned))
+        labelled.append(predict_pool(detector, paths, ids, **views))
         labelled.append(labelled_truth(ann_file, run.classes, ids))
     analysis.fit(*labelled)
     for name, judge in analysis.filters.items():
@@ -172,9 +177,9 @@ def main() -> None:
             print(f'  {line}')
 
     paths, ids = (evenly(entries, args.limit) for entries in image_list(args.ann, args.images))
-    pool = predict_pool(detector, paths, ids, turned)
+    pool = predict_pool(detector, paths, ids, **views)
     analysis.score(pool)
-    foreign = predict_pool(detector, foreign_paths, range(len(foreign_paths)), turned)
+    foreign = predict_pool(detector, foreign_paths, range(len(foreign_paths)), **views)
     analysis.score(foreign)
 
     # From here on nothing is chosen any more: the truth may be read.
@@ -182,6 +187,7 @@ def main() -> None:
     extra = dict(
         checkpoint=run.checkpoint_path.name,
         images=len(pool.image_ids),
+        views_fused=2 if args.fuse_views else 1,
         kept_evidence={name: judge.kept_kinds for name, judge in analysis.filters.items()},
     )
     if foreign_paths:

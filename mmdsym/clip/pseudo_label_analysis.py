@@ -29,7 +29,13 @@ from mmdsym.evaluation import (
     read_truth,
 )
 from mmdsym.evaluation.foreign_removal import ForeignRemoval, PassedBoxes, measure_removal
-from mmdsym.models import LabelledPredictions, candidates_shown, predict_turned, suppress
+from mmdsym.models import (
+    LabelledPredictions,
+    candidates_shown,
+    fuse_views,
+    predict_turned,
+    suppress,
+)
 
 from .box_embedder import BoxEmbedder
 from .embedding_reuse import EmbeddingMemory
@@ -69,7 +75,11 @@ class JudgedPool:
 
 
 def predict_pool(
-    detector: nn.Module, paths: Sequence[Path], image_ids: Sequence[int], turned: bool = False
+    detector: nn.Module,
+    paths: Sequence[Path],
+    image_ids: Sequence[int],
+    turned: bool = False,
+    fused: bool = False,
 ) -> JudgedPool:
     """Runs a plain detector on image files.
 
@@ -78,6 +88,7 @@ def predict_pool(
         paths: Of the images.
         image_ids: Of the images.
         turned: Whether to look at turned images, too.
+        fused: Whether the boxes found on turned images are fused with the others.
 
     Raises:
         UserError: An image does not exist or cannot be read.
@@ -90,7 +101,7 @@ def predict_pool(
     with tqdm(total=len(paths), desc='detecting', unit='image', disable=None) as bar:
         for start in range(0, len(paths), _BATCH):
             loaded = [_load(pipeline, path) for path in paths[start:][:_BATCH]]
-            found, of_batch = _predict_batch(detector, loaded, turned)
+            found, of_batch = _predict_batch(detector, loaded, turned, fused)
             predictions += found
             samples += of_batch
             bar.update(len(loaded))
@@ -111,7 +122,7 @@ def _load(pipeline: Compose, path: Path) -> dict:
 
 @torch.no_grad()
 def _predict_batch(
-    detector: nn.Module, loaded: list[dict], turned: bool
+    detector: nn.Module, loaded: list[dict], turned: bool, fused: bool
 ) -> tuple[list[InstanceData], list]:
     """The boxes of some images in their original frames, with candidates and views."""
     data = detector.data_preprocessor(pseudo_collate(loaded), False)
@@ -120,11 +131,14 @@ def _predict_batch(
         results = detector.predict(inputs, samples, rescale=True)
     boxes = [result.pred_instances for result in results]
     found = [suppress(of_image, **settings) if settings else of_image for of_image in boxes]
-    if turned:
+    if turned or fused:
         views = predict_turned(detector, inputs, samples)
-        for of_image, view, sample in zip(found, views, samples, strict=True):
+        for index, (view, sample) in enumerate(zip(views, samples, strict=True)):
             view.bboxes = view.bboxes / view.bboxes.new_tensor(sample.scale_factor).repeat(2)
-            of_image.set_metainfo(dict(views=[view]))
+            known = found[index].metainfo | dict(views=[view])
+            if fused:
+                found[index] = fuse_views([found[index], view])
+            found[index].set_metainfo(known)
     return found, samples
 
 
