@@ -16,10 +16,13 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
 
+from mmdsym.benchmark.collect import evaluate
+from mmdsym.benchmark.grid import digest_of_settings
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.models import FusedViews, fuse_views
 from mmdsym.test_time_views import see_all_orientations
+from mmdsym.trained_run import load_run
 
 
 def boxes(*rows: tuple[float, ...]) -> InstanceData:
@@ -135,3 +138,9 @@ def test_the_tool_tests_a_pair_in_all_orientations(tiny_config, tmp_path, monkey
         assert len(after['scores']) > len(before['scores']) == 5
         assert after['scores'].max() <= before['scores'].max() + 0.1
         assert after['bboxes'].min() >= 0 and after['bboxes'].max() <= max(plain['ori_shape'])
+    run = load_run(tmp_path / 'iter_1.pth')
+    before = digest_of_settings(run.config)
+    for network in ('teacher', 'student'):
+        assert 'coco/bbox_mAP_50' in evaluate(run, network, turned=True)
+    # One test leaves no trace in the next one, nor in what the run says about itself.
+    assert digest_of_settings(run.config) == before

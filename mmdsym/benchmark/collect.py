@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from pathlib import Path
 from statistics import fmean
@@ -86,7 +87,8 @@ def evaluate(run: TrainedRun, network: str | None, turned: bool = False) -> dict
         network: ``'teacher'``, ``'student'``, or ``None`` for a plain detector.
         turned: Whether it looks at each image in all orientations.
     """
-    cfg = run.config.copy()
+    # Not a shallow copy: what is set below is no setting of the run.
+    cfg = copy.deepcopy(run.config)
     cfg.load_from, cfg.resume = str(run.checkpoint_path), False
     cfg.test_evaluator = dict(type='mmdsym.DefectMetric', ann_file=_annotations(run), metric='bbox')
     if network:
