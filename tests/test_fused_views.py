@@ -115,10 +115,11 @@ def test_the_tool_tests_a_pair_in_all_orientations(tiny_config, tmp_path, monkey
     cfg.model.detector.test_cfg.update(score_thr=0.0, max_per_img=5)
     for name in ('val_dataloader', 'test_dataloader'):
         cfg[name].update(num_workers=0, persistent_workers=False)
+    cfg = complete_config(cfg)
     cfg.dump(tmp_path / 'config.py')
     init_default_scope('mmdet')
     torch.manual_seed(0)
-    model = MODELS.build(complete_config(cfg).model)
+    model = MODELS.build(cfg.model)
     torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'iter_1.pth')
     found = {}
     for name, options in (('plain', []), ('fused', ['--tta'])):
