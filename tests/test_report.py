@@ -26,10 +26,12 @@ from mmdsym.report import material as material_module
 from mmdsym.report import write_report
 from mmdsym.report.predictions import ValidationData
 from mmdsym.report.quality import match_boxes, measure_accuracy
+from mmdsym.report.reference import find_reference
 from mmdsym.report.sections.progress import losses_by_branch
 from mmdsym.report.style import class_colour, class_colour_code, short_name, small_multiples
 from mmdsym.report.text_log import warnings_of
 from mmdsym.run_log import RunLog, read_run_log
+from mmdsym.trained_run import load_run
 
 ODD_NAMES = ('<script>dent</script> & $x_1$', 'spot "裂" é')
 STAGES = dict(
@@ -304,9 +306,22 @@ def test_a_run_below_the_supervised_one_is_marked(pair, supervised):
         path.write_text(json.dumps({'coco/bbox_mAP_50': 0.99, 'step': 4}))
     text = write_report(pair).read_text()
     assert re.search(r'<p class="warning">[\d.]+ points below the supervised run', text)
+    assert 'at iteration 4, trained on labelled.json; this run is at 8)' in text
     assert write_report(pair, reference=supervised).is_file()
     with pytest.raises(UserError, match='trained teacher and student'):
         write_report(pair, reference=pair)
+
+
+def test_a_supervised_run_of_equal_length_is_compared_before_a_better_one(pair, supervised):
+    as_long = copy_run(supervised, supervised.with_name('as_long'))
+    for folder, map50, step in ((supervised, 0.99, 4), (as_long, 0.5, 8)):
+        for path in folder.glob('*/vis_data/*.json'):
+            path.write_text(json.dumps({'coco/bbox_mAP_50': map50, 'step': step}))
+    config = load_run(pair).config
+    reference = find_reference(pair, config)
+    assert (reference.name, reference.step) == ('as_long', 8)
+    shutil.rmtree(as_long)
+    assert find_reference(pair, config).name == 'supervised'
 
 
 def test_without_the_validation_images_the_log_speaks(supervised):

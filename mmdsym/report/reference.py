@@ -63,7 +63,8 @@ def find_reference(work_dir: Path, config: Config) -> Reference | None:
 
     Returns:
         The run's own baseline where that is finished, since it is of equal length; else the best
-        run beside it, since that is the one to beat; ``None`` where there is none.
+        run beside it of as many iterations, or the best of all where none is as long, since that
+        is the one to beat; ``None`` where there is none.
     """
     with suppress(*_INCOMPARABLE):
         own = read_reference(work_dir / BASELINE_FOLDER, config)
@@ -77,7 +78,8 @@ def find_reference(work_dir: Path, config: Config) -> Reference | None:
                 found.append(_judge(folder, own, config))
         except _INCOMPARABLE:
             continue  # no supervised run, or one that cannot be compared
-    return max(found, key=lambda reference: reference.map50, default=None)
+    length = _length(config)
+    return max(found, key=lambda one: (one.step == length, one.map50), default=None)
 
 
 def _read_config(work_dir: Path) -> Config:

@@ -56,10 +56,11 @@ def compare(material: Material, deployed: float) -> str:
     reference = material.reference
     points = 100 * (deployed - reference.map50)
     side = 'above' if points >= 0 else 'below'
+    unequal = f'; this run is at {material.step}' if material.step != reference.step else ''
     return (
         f'{abs(points):.1f} points {side} the supervised run {reference.name} '
         f'({per_cent(reference.map50)} % at iteration {reference.step}, trained on '
-        f'{reference.labels}).'
+        f'{reference.labels}{unequal}).'
     )
 
 
