@@ -76,7 +76,7 @@ def as_table(steps: Sequence[Step]) -> str:
     known = [step.estimate.seconds for step in steps if step.estimate.seconds is not None]
     unknown = len(steps) - len(known)
     total = f'Time left in all: about {_duration(Estimate(sum(known)))}'
-    missing = f', without {unknown} steps of which nothing is known' if unknown else ''
+    missing = f', besides what is unknown ({unknown} of {len(steps)} steps)' if unknown else ''
     return f'{AsciiTable(rows).table}\n{total}{missing}.'
 
 
