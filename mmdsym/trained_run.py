@@ -53,10 +53,11 @@ class TrainedRun:
 
     @property
     def own_thresholds(self) -> list[float] | None:
-        """Calibrated score of each class from which the teacher's boxes are right often enough.
+        """Calibrated score of each class from which the teacher's boxes have the best F1.
 
         They belong to the scores that the teacher gives by itself, which are those of the deployed
-        detector; above 1 where no score is trusted. ``None`` where nothing was calibrated.
+        detector; above 1 where the teacher found nothing right. ``None`` where nothing was
+        calibrated.
         """
         known = self.checkpoint.get(OWN_THRESHOLDS)
         if known is None and self.is_pair and not self.has_filtered_scores:

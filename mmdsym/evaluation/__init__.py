@@ -9,6 +9,7 @@ from .calibration import (
     keep_thresholds,
 )
 from .defect_metric import DefectMetric
+from .operating_point import best_f1_thresholds
 from .precision_recall import PrecisionRecallCurve, mean_average_precision
 from .pseudo_label_metric import PseudoLabelMetric, read_truth
 from .pseudo_label_quality import PseudoLabelQuality, ScoredBoxes, TrueBoxes, measure_quality
@@ -23,6 +24,7 @@ __all__ = [
     'PseudoLabelQuality',
     'ScoredBoxes',
     'TrueBoxes',
+    'best_f1_thresholds',
     'cover_thresholds',
     'doubt_threshold',
     'judge_detections',

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from mmdsym.evaluation import (
     JudgedDetections,
+    best_f1_thresholds,
     cover_thresholds,
     doubt_threshold,
     judge_detections,
@@ -39,9 +40,9 @@ class ThresholdCalibrationHook(Hook):
     thresholds stay as they are, since what the detector has learnt by heart proves nothing.
 
     From the same boxes, by the teacher's own scores, follow its mAP@0.5, which is logged and told
-    to other hooks (:data:`TEACHER_ON_CALIBRATION`), and thresholds for these scores, which go into
-    the checkpoint, since they are those of the deployed detector; both until a stage has trained
-    on these images.
+    to other hooks (:data:`TEACHER_ON_CALIBRATION`), and the scores with the best F1, which go into
+    the checkpoint, since they are those of the deployed detector: pseudo-labels must be right, but
+    who inspects must miss little as well. Both until a stage has trained on these images.
 
     A scorer that learns (:class:`mmdsym.models.CalibratedScorer`) is fitted on the same images at
     the same time, and the thresholds come from scores that it gave to images held out of the fit.
@@ -70,7 +71,7 @@ class ThresholdCalibrationHook(Hook):
                 self.further_dataloader = _built(runner, self.further_dataloader)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        """Adds the thresholds of the teacher's own scores."""
+        """Adds the thresholds of the deployed detector."""
         if self.own_thresholds is not None:
             checkpoint[OWN_THRESHOLDS] = self.own_thresholds
 
@@ -130,9 +131,9 @@ class ThresholdCalibrationHook(Hook):
         )
         parts = all_gather_object((judged, counts))
         judged = JudgedDetections.concatenate([judged for judged, _ in parts])
-        map50 = mean_average_precision(judged, sum(counts for _, counts in parts))
-        target = runner.train_loop.stage.thresholds.target_precision
-        self.own_thresholds = keep_thresholds(judged, len(counts), target).tolist()
+        true_boxes = sum(counts for _, counts in parts)
+        map50 = mean_average_precision(judged, true_boxes)
+        self.own_thresholds = best_f1_thresholds(judged, true_boxes).tolist()
         runner.message_hub.update_info(TEACHER_ON_CALIBRATION, (runner.iter, map50), resumed=False)
         runner.visualizer.add_scalars({'calibration/teacher_mAP_50': map50}, step=runner.iter)
 
