@@ -56,8 +56,8 @@ class TrainedRun:
         """Calibrated score of each class from which the teacher's boxes have the best F1.
 
         They belong to the scores that the teacher gives by itself, which are those of the deployed
-        detector; above 1 where the teacher found nothing right. ``None`` where nothing was
-        calibrated.
+        detector; above 1 where the teacher found nothing right. Without any, and without a
+        filter, those of pseudo-labels; ``None`` where nothing was calibrated.
         """
         known = self.checkpoint.get(OWN_THRESHOLDS)
         if known is None and self.is_pair and not self.has_filtered_scores:
