@@ -21,7 +21,7 @@ from mmdsym.atomic_file import sync
 from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
 from mmdsym.export_check import Comparison, compare_predictions
-from mmdsym.trained_run import TrainedRun, dataset_for_testing, load_strictly
+from mmdsym.trained_run import OWN_THRESHOLDS, TrainedRun, dataset_for_testing, load_strictly
 
 TIMM_BACKBONE = 'mmdsym.TimmBackbone'
 TIMM_BACKBONE_MODULE = 'mmdsym.models.timm_backbone'
@@ -116,10 +116,11 @@ def palette_for(class_count: int) -> list[tuple[int, int, int]]:
 
 
 def plain_checkpoint(run: TrainedRun, which: str = 'teacher') -> dict[str, Any]:
-    """Builds the checkpoint of a plain detector: weights and class names, nothing else.
+    """Builds the checkpoint of a plain detector: weights, class names and calibrated thresholds.
 
     Returns:
-        ``state_dict`` and ``meta``; loads with ``weights_only=True``.
+        ``state_dict`` and ``meta``, and the score of each class from which its boxes are worth
+        showing where it was calibrated; loads with ``weights_only=True``.
     """
     classes = run.classes
     meta = dict(
@@ -128,7 +129,9 @@ def plain_checkpoint(run: TrainedRun, which: str = 'teacher') -> dict[str, Any]:
         network=which if run.is_pair else 'detector',
     )
     meta |= {k: v for k, v in run.checkpoint.get('meta', {}).items() if k in ('iter', 'epoch')}
-    return dict(state_dict=plain_state_dict(run, which), meta=meta)
+    thresholds = run.own_thresholds
+    calibrated = {} if thresholds is None else {OWN_THRESHOLDS: list(thresholds)}
+    return dict(state_dict=plain_state_dict(run, which), meta=meta, **calibrated)
 
 
 def build_plain_detector(run: TrainedRun, which: str = 'teacher') -> nn.Module:

@@ -20,7 +20,7 @@ CLIP_FILTER_STATE = 'clip_filter'
 """Under which name the CLIP filter keeps its state in a checkpoint."""
 
 OWN_THRESHOLDS = 'teacher_thresholds'
-"""Under which name a checkpoint has thresholds for the teacher's own scores, class by class."""
+"""Under which name a checkpoint, exported ones too, has thresholds for the teacher's own scores."""
 
 BASELINE_FOLDER = 'baseline'
 """Where a work directory has the supervised run of equal length, if it was asked for."""

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from mmengine import Config
 from PIL import Image
 
+from mmdsym.benchmark.shown_boxes import judge_shown_boxes
 from mmdsym.errors import UserError
-from mmdsym.trained_run import TrainedRun, load_run
+from mmdsym.report.predictions import open_validation_data, predict
+from mmdsym.trained_run import OWN_THRESHOLDS, TrainedRun, load_run
 from mmdsym.visualization import Box, compose_sheet, draw_detections, draw_panel
 from mmdsym.visualization.detections import _spread, known_map50, thresholds_of
 from mmdsym.visualization.sheet import CLASS_COLOURS, GREEN, enlargement
@@ -206,6 +208,26 @@ def run_with(state, pair=True, path='iter_20.pth', folder=Path()):
 def test_thresholds_are_the_calibrated_ones_or_a_default(keep, given, expected):
     state = {} if keep is None else dict(keep_thresholds=torch.tensor(keep))
     assert thresholds_of(run_with(state), given).tolist() == pytest.approx(expected)
+
+
+def test_what_is_drawn_is_what_the_numbers_of_shown_boxes_count(work_dir):
+    run = load_run(work_dir)
+    found = predict(run, 'teacher', open_validation_data(run))
+    middle = float(np.median([box['score'] for box in found]))
+    run.checkpoint[OWN_THRESHOLDS] = [0.99, middle]
+    shown = judge_shown_boxes(run)
+    assert shown['found'] == draw_detections(run, count=5).detections
+    assert 0 < shown['found'] < len(found)
+    assert shown['true'] == shown['classes']['pit']['true'] == 4
+    assert shown['classes']['pit']['from_score'] == pytest.approx(middle, abs=1e-4)
+    assert shown['classes']['crack']['recall'] is None, 'no crack is there to be found'
+    assert shown['precision'] == pytest.approx(shown['right'] / shown['found'], abs=1e-4)
+
+
+def test_nothing_is_judged_that_was_not_calibrated(work_dir):
+    run = load_run(work_dir)
+    del run.checkpoint['state_dict']['keep_thresholds']
+    assert judge_shown_boxes(run) is None
 
 
 def test_the_map_is_that_of_the_very_checkpoint(work_dir):

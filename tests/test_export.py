@@ -16,7 +16,8 @@ from mmengine.registry import init_default_scope
 
 from mmdsym.errors import UserError
 from mmdsym.export import export_detector
-from mmdsym.trained_run import find_checkpoint, load_run
+from mmdsym.trained_run import OWN_THRESHOLDS, find_checkpoint, load_run
+from mmdsym.visualization.detections import thresholds_of
 
 torch.set_num_threads(1)
 
@@ -240,7 +241,16 @@ def test_exported_atss_on_timm_predicts_the_same(atss_run, data_root, tmp_path, 
     assert config.model.backbone.pretrained is None
     assert config.test_dataloader.dataset.type == 'CocoDataset'
     checkpoint = torch.load(exported.checkpoint_path, weights_only=True)
-    assert set(checkpoint) == {'state_dict', 'meta'}
+    assert set(checkpoint) == {'state_dict', 'meta', OWN_THRESHOLDS}
+
+
+def test_an_exported_detector_shows_boxes_from_the_calibrated_scores_on(retinanet_run, tmp_path):
+    run = load_run(retinanet_run)
+    exported = export_detector(run, tmp_path / 'uncalibrated')
+    assert load_run(exported.checkpoint_path).own_thresholds is None
+    run.checkpoint[OWN_THRESHOLDS] = [0.2, 0.6]
+    exported = export_detector(run, tmp_path / 'calibrated', 'student')
+    assert thresholds_of(load_run(exported.checkpoint_path)).tolist() == pytest.approx([0.2, 0.6])
 
 
 def test_teacher_and_student_of_the_test_differ(atss_run, data_root):

@@ -25,9 +25,10 @@ from mmdsym.labelling.novelty import FeatureSpace
 from mmdsym.labelling.reasons import explain, usual_values
 from mmdsym.labelling.second_opinion import SecondOpinion, scorer_of
 from mmdsym.labelling.selection import select
-from mmdsym.labelling.suggesting import Suggestion, Suggestions
+from mmdsym.labelling.suggesting import Suggestion, Suggestions, _thresholds
 from mmdsym.labelling.worth import NO_DOUBT, Doubt, closeness, disagreement
 from mmdsym.labelling.writing import OWN_ENTRIES, write_suggestions
+from mmdsym.trained_run import CLIP_FILTER_STATE, OWN_THRESHOLDS, TrainedRun
 
 CLASSES = ('dent', 'spot "deep" & wide')
 
@@ -72,6 +73,18 @@ def test_boxes_between_the_thresholds_are_in_doubt():
     assert doubt(0.4) == Doubt(0.5, 1) and doubt(0.4, 0.5).value == pytest.approx(2 / 3)
     assert doubt(0.4, 0.9).value == pytest.approx(1 / 3)
     assert 0 < doubt(0.7).value < doubt(0.65).value < 0.5
+
+
+def test_scores_of_the_filter_are_no_limit_for_those_of_the_detector():
+    state = dict(keep_thresholds=torch.tensor([0.8, 0.6]), drop_thresholds=torch.tensor([0.2, 0.4]))
+    checkpoint = dict(state_dict=state, meta=dict(dataset_meta=dict(classes=('dent', 'spot'))))
+    config = Config(dict(model=dict(detector={}), val_dataloader=dict(dataset={})))
+    run = TrainedRun(config, Path('c.py'), Path('iter_1.pth'), checkpoint)
+    limits = [each.tolist() for each in _thresholds(run)]
+    assert limits == [pytest.approx([0.8, 0.6]), pytest.approx([0.2, 0.4])]
+    checkpoint.update({CLIP_FILTER_STATE: {}, OWN_THRESHOLDS: [0.5, 0.3]})
+    limits = [each.tolist() for each in _thresholds(run)]
+    assert limits == [pytest.approx([0.5, 0.3])] * 2
 
 
 def directions(*angles: float) -> torch.Tensor:

@@ -19,9 +19,10 @@ from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.tiling import Tiling
 from mmdsym.tiling.detections import Detections, evaluate
+from mmdsym.tiling.prediction import TiledPrediction
 from mmdsym.tiling.tiled_detector import Merging, TiledDetector
-from mmdsym.tiling.whole_images import tiling_of, validation_images
-from mmdsym.trained_run import load_run
+from mmdsym.tiling.whole_images import from_folder, tiling_of, validation_images
+from mmdsym.trained_run import OWN_THRESHOLDS, load_run
 
 SIDE = 64
 WIDTH, HEIGHT = 150, 100
@@ -135,6 +136,34 @@ def test_nothing_is_overwritten_and_a_folder_needs_no_truth(
         call_tool(monkeypatch, 'predict_tiled.py', *arguments)
     assert 'add --force to replace it' in capsys.readouterr().err
     assert json.loads(out.read_text()) == document
+
+
+def test_boxes_are_written_from_the_calibrated_scores_on(
+    trained, wide_images, tmp_path, monkeypatch
+):
+    run = load_run(trained)
+    # Half of the dark ones, which a good threshold for both classes would not be.
+    every = TiledPrediction(run, Tiling(SIDE, 0.25), least_score=0.0).run_on(
+        from_folder(wide_images / 'valid', run.classes)
+    )
+    dark = [row['score'] for row in every['annotations'] if row['category_id'] == 1]
+    scores = {1: float(np.median(dark)), 2: 0.02}
+    calibrated = {**run.checkpoint, OWN_THRESHOLDS: list(scores.values())}
+    torch.save(calibrated, tmp_path / 'iter_60.pth')
+    (tmp_path / run.config_path.name).write_text(run.config_path.read_text())
+    images = ['--images', wide_images / 'valid']
+    call_tool(monkeypatch, 'predict_tiled.py', tmp_path, *images)
+    document = json.loads((tmp_path / 'predictions_tiled.json').read_text())
+    found = {number: 0 for number in scores}
+    for row in document['annotations']:
+        assert row['score'] >= scores[row['category_id']] - 1e-4
+        found[row['category_id']] += 1
+    assert 0 < found[1] < len(dark) and found[2] > 0
+    shown = document['settings']['show_from_score']
+    assert list(shown) == CLASSES and shown['dark'] == pytest.approx(scores[1], abs=1e-4)
+    out = tmp_path / 'all.json'
+    call_tool(monkeypatch, 'predict_tiled.py', tmp_path, *images, '--score', 0, '--out', out)
+    assert json.loads(out.read_text())['annotations'] == every['annotations']
 
 
 def test_a_tile_that_is_the_image_gives_what_the_detector_gives(trained):

@@ -9,6 +9,7 @@ import logging
 import re
 import shutil
 from html.parser import HTMLParser
+from math import isnan
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from mmdsym.registry import DATASETS
 from mmdsym.report import material as material_module
 from mmdsym.report import write_report
 from mmdsym.report.predictions import ValidationData
-from mmdsym.report.quality import match_boxes, measure_accuracy
+from mmdsym.report.quality import Agreement, match_boxes, measure_accuracy
 from mmdsym.report.reference import find_reference
 from mmdsym.report.sections.progress import losses_by_branch
 from mmdsym.report.style import class_colour, class_colour_code, short_name, small_multiples
@@ -473,10 +474,15 @@ def test_detections_are_paired_with_what_they_cover(four_boxes):
     assert matches.confusion.tolist() == [[1, 0, 1], [1, 0, 1], [0, 1, 0]]
     assert matches.f1(0) == pytest.approx(2 / 4)
     assert matches.f1(1) == 0 and matches.f1(2) == 1
+    assert matches.agreement() == Agreement(right=1, found=3, true=4)
+    assert matches.agreement(0) == Agreement(right=1, found=2, true=2)
+    assert matches.agreement(0).f1 == pytest.approx(1 / 2)
+    assert matches.agreement(1).precision == 0 and matches.agreement(1).recall == 0
     accuracy = measure_accuracy(four_boxes, results)
     assert accuracy.true_boxes.tolist() == [2, 2]
     nothing = match_boxes(four_boxes, results, [1.1, 1.1])
     assert nothing.confusion.tolist() == [[0, 0, 2], [0, 0, 2], [0, 0, 0]]
+    assert isnan(nothing.agreement().precision) and nothing.agreement().recall == 0
     assert measure_accuracy(four_boxes, []).map50 == 0
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mmdsym.errors import UserError, exit_on_user_error
 
@@ -50,7 +50,12 @@ def parse_arguments() -> argparse.Namespace:
         metavar='LONG_SIDE',
         help='no tiles: the whole image, shrunk to what the run trains on or to this long side',
     )
-    add('--score', type=float, default=0.05, help='drop boxes with a lower score (0.05)')
+    add(
+        '--score',
+        type=float,
+        help='drop boxes with a lower score; default: with --images what the training calibrated '
+        'for each class, or else 0.3; where the truth is known 0.05, as metrics need them all',
+    )
     add('--out', type=Path, help='json; default: predictions_tiled.json beside the checkpoint')
     add('--force', action='store_true', help='replace that json')
     return parser.parse_args()
@@ -76,7 +81,7 @@ def main() -> None:
         merging=Merging(arguments.merge, arguments.merge_threshold),
         with_whole=arguments.with_whole,
         long_side=arguments.whole or None,
-        least_score=arguments.score,
+        **choose_scores(arguments, run),
     )
     document = prediction.run_on(choose_images(arguments, run))
     write_json(document, out)
@@ -105,6 +110,20 @@ def choose_tiling(arguments: argparse.Namespace, run: TrainedRun) -> Tiling | No
     if overlap is None:
         overlap = trained.overlap if trained else 0.2
     return Tiling(size, overlap)
+
+
+def choose_scores(arguments: argparse.Namespace, run: TrainedRun) -> dict[str, Any]:
+    """From which scores on boxes are written: as told, else as the training calibrated.
+
+    Where the truth is known, low scores count for the metrics.
+    """
+    if arguments.score is not None:
+        return dict(least_score=arguments.score)
+    if arguments.images is None:
+        return {}
+    from mmdsym.visualization.detections import thresholds_of
+
+    return dict(show_from_score=thresholds_of(run).tolist())
 
 
 def choose_images(arguments: argparse.Namespace, run: TrainedRun) -> WholeImages:

@@ -10,6 +10,7 @@ from statistics import fmean
 from mmengine.config import Config
 
 from mmdsym.benchmark.grid import digest_of_settings
+from mmdsym.benchmark.shown_boxes import judge_shown_boxes
 from mmdsym.command_line import build_runner
 from mmdsym.errors import UserError
 from mmdsym.images_per_step import images_per_device
@@ -61,6 +62,7 @@ def describe_run(work_dir: Path, trained_by: str | None = None, turned: bool = F
         **training_log(work_dir),
         'part_hours': part_hours(run.config),
         'metrics': metrics,
+        'shown_boxes': judge_shown_boxes(run),
     }
 
 

@@ -147,7 +147,8 @@ def _thresholds(run: TrainedRun) -> tuple[Tensor, Tensor]:
     """Scores from which boxes are kept, and below which they are dropped, (classes,) each."""
     keep = thresholds_of(run)
     drop = run.checkpoint['state_dict'].get('drop_thresholds')
-    if not run.is_pair or drop is None or drop.numel() != len(keep):
+    # Of a run with a filter they are the filter's scores, which say nothing about the detector's.
+    if not run.is_pair or run.has_filtered_scores or drop is None or drop.numel() != len(keep):
         return keep, keep
     return keep, torch.where(drop.isfinite(), drop, keep).minimum(keep)
 

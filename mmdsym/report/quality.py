@@ -38,6 +38,37 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """How many boxes agree with the truth.
+
+    Attributes:
+        right: Detections that are right.
+        found: All detections.
+        true: All true boxes.
+    """
+
+    right: int
+    found: int
+    true: int
+
+    @property
+    def precision(self) -> float:
+        """Share of the detections that is right, in [0, 1]; NaN without any."""
+        return self.right / self.found if self.found else float('nan')
+
+    @property
+    def recall(self) -> float:
+        """Share of the true boxes that was found, in [0, 1]; NaN without any."""
+        return self.right / self.true if self.true else float('nan')
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of both, in [0, 1]; NaN where nothing is and nothing was found."""
+        boxes = self.found + self.true
+        return 2 * self.right / boxes if boxes else float('nan')
+
+
+@dataclass(frozen=True)
 class Matches:
     """Detections from certain scores on, paired with true boxes that they overlap by half.
 
@@ -61,6 +92,15 @@ class Matches:
         """F1 of an image, in [0, 1]; 1 where nothing is and nothing was found."""
         right, wrong = self.right[image], self.false[image] + self.missed[image]
         return 2 * right / (2 * right + wrong) if right + wrong else 1.0
+
+    def agreement(self, label: int | None = None) -> Agreement:
+        """How far detections and truth agree in a class, or in all together."""
+        chosen = slice(None, -1) if label is None else slice(label, label + 1)
+        return Agreement(
+            right=int(np.diag(self.confusion)[chosen].sum()),
+            found=int(self.confusion[:, chosen].sum()),
+            true=int(self.confusion[chosen].sum()),
+        )
 
 
 def measure_accuracy(data: ValidationData, results: Sequence[dict]) -> Accuracy:

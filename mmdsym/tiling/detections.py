@@ -37,6 +37,15 @@ class Detections:
             np.array([label for _, _, label in ordered], dtype=np.int64),
         )
 
+    def from_score(self, thresholds: Sequence[float]) -> Detections:
+        """Returns those that score enough for their class.
+
+        Args:
+            thresholds: Least score of each class, shape (num_classes,).
+        """
+        enough = self.scores >= np.asarray(thresholds, dtype=np.float32)[self.labels]
+        return Detections(self.boxes[enough], self.scores[enough], self.labels[enough])
+
     def as_coco(self, image_id: int, category_ids: Sequence[int]) -> list[dict]:
         """Returns COCO results: one dict with image, category, box and score for each."""
         return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,7 @@ class TiledPrediction:
         long_side: Pixels to which the longer side of what the detector sees is scaled; by default
             what the run's test pipeline says.
         least_score: Boxes with a lower score are dropped, in [0, 1].
+        show_from_score: Of each class, likewise, after merging; by default no more are dropped.
 
     Raises:
         UserError: The score is out of its range.
@@ -43,6 +45,7 @@ class TiledPrediction:
     with_whole: bool = False
     long_side: int | None = None
     least_score: float = 0.05
+    show_from_score: Sequence[float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.least_score <= 1:
@@ -84,14 +87,17 @@ class TiledPrediction:
 
     def _detect(self, detector: TiledDetector, path: Path) -> Detections:
         if self.tiling is None:
-            return detector.on_whole(path)
-        return detector.on_tiles(path, self.tiling, self.merging, self.with_whole)
+            found = detector.on_whole(path)
+        else:
+            found = detector.on_tiles(path, self.tiling, self.merging, self.with_whole)
+        return found if self.show_from_score is None else found.from_score(self.show_from_score)
 
     def _settings(self) -> dict:
         settings = {
             'checkpoint': self.run.checkpoint_path.name,
             'network': self.which if self.run.is_pair else 'detector',
             'least_score': self.least_score,
+            'show_from_score': self._thresholds_by_class(),
             'long_side': self.long_side,
             'tiling': None,
         }
@@ -102,6 +108,12 @@ class TiledPrediction:
                 'with_whole': self.with_whole,
             }
         return settings
+
+    def _thresholds_by_class(self) -> dict[str, float] | None:
+        if self.show_from_score is None:
+            return None
+        rounded = (round(float(score), 4) for score in self.show_from_score)
+        return dict(zip(self.run.classes, rounded, strict=True))
 
 
 def write_json(document: dict, path: Path) -> None:

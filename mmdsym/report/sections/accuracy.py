@@ -67,16 +67,9 @@ def _table(material: Material) -> Table:
 
 def _counts(material: Material, label: int | None) -> tuple[str, str, str]:
     """Score, precision and recall of a class, or of all."""
-    confusion = material.matches.confusion
-    chosen = slice(None, -1) if label is None else slice(label, label + 1)
-    right = np.diag(confusion)[chosen].sum()
-    true, found = confusion[chosen].sum(), confusion[:, chosen].sum()
+    agreement = material.matches.agreement(label)
     score = '' if label is None else f'{material.thresholds[label]:.2f}'
-    return score, _share(right, found), _share(right, true)
-
-
-def _share(part: int, whole: int) -> str:
-    return per_cent(part / whole) if whole else '–'
+    return score, per_cent(agreement.precision), per_cent(agreement.recall)
 
 
 def confusion_section(material: Material) -> Section:
