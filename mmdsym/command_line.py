@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from mmdsym.config_checks import check_options
 from mmdsym.config_faults import config_faults_told, in_one_line
 from mmdsym.errors import UserError
 
@@ -47,6 +48,7 @@ def read_config(args: argparse.Namespace) -> Config:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     with config_faults_told(args.config):
         cfg = _parsed(Path(args.config))
+        check_options(args.cfg_options or {}, cfg)
         cfg.merge_from_dict(args.cfg_options or {})
     cfg.launcher = args.launcher
     default = Path('work_dirs') / Path(args.config).stem
@@ -69,3 +71,25 @@ def _parsed(path: Path) -> Config:
 def build_runner(cfg: Config) -> Runner:
     """Returns the runner that a config asks for, MMEngine's own by default."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+
+
+def train(cfg: Config, goes_on: bool = False, checkpoint: str | None = None) -> None:
+    """Trains a config.
+
+    The config that it leaves in the work folder does not say where this start went on, so that
+    it trains the same again in another folder.
+
+    Args:
+        cfg: The config with its work folder.
+        goes_on: Whether to go on from a checkpoint.
+        checkpoint: That one; by default the last in the work folder.
+    """
+    from mmdsym.engine import DSYMRunner
+
+    asked = dict(resume=cfg.get('resume', False), load_from=cfg.get('load_from'))
+    if goes_on:
+        cfg.resume, cfg.load_from = True, checkpoint
+    runner = build_runner(cfg)
+    if isinstance(runner, DSYMRunner):
+        runner.keep_in_config(**asked)
+    runner.train()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mmengine.config import Config, ConfigDict
 
+from mmdsym.awkward_names import list_awkward_prompts
+from mmdsym.config_checks import check_prompts, require_images, square_image_size
 from mmdsym.datasets import read_classes
 from mmdsym.errors import UserError
 from mmdsym.images_per_step import follow_images_per_step, images_per_device, processes_of
@@ -36,15 +38,18 @@ def complete_config(cfg: Config) -> Config:
     Completing a completed config changes nothing.
 
     Raises:
-        UserError: A file of the data or a stage does not exist; the message names it and the
-            cure, before anything is built.
+        UserError: A file of the data or a stage does not exist, or has no image, or what the user
+            wrote fits no data; the message names it and the cure, before anything is built.
     """
+    list_awkward_prompts(cfg)
+    square_image_size(cfg)
     settings = {name: cfg.get(name) for name in PLACEHOLDERS}
     if settings['data_root']:
         # Configs join it with what follows; who types a folder does not think of the slash.
         cfg.data_root = settings['data_root'] = f'{settings["data_root"]}'.rstrip('/') + '/'
     cfg = _filled(cfg, settings)
     _require_data(cfg)
+    require_images(cfg)
     if cfg.get('parts'):
         # Imported late: most configs have none.
         from mmdsym.pipeline.parts import fix_configs, folders_of_named_parts
@@ -124,6 +129,7 @@ def _fill_classes(cfg: Config) -> None:
     if path is None:
         return
     classes = read_classes(path)
+    check_prompts(cfg, classes)
     for entry in walk(cfg.model):
         if 'num_classes' in entry and entry['num_classes'] is None:
             entry['num_classes'] = len(classes)

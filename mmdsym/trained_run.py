@@ -25,6 +25,9 @@ OWN_THRESHOLDS = 'teacher_thresholds'
 BASELINE_FOLDER = 'baseline'
 """Where a work directory has the supervised run of equal length, if it was asked for."""
 
+RESULTS_NAME = 'results.json'
+"""Which file of a work directory says what its last checkpoint reached, if it was tested."""
+
 
 @dataclass(frozen=True)
 class TrainedRun:

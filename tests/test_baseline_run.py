@@ -14,7 +14,6 @@ from whole_run_data import write_configs
 
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
-from mmdsym.pipeline import whole_run
 from mmdsym.pipeline.baseline import baseline_config, difference
 from mmdsym.pipeline.whole_run import WholeRun
 
@@ -130,7 +129,7 @@ def small(tiny_config, tmp_path):
         cfg.after_training = dict(report=report)
         run = WholeRun(cfg, with_baseline=True)
         starts.append(run)
-        with interrupted(whole_run, interrupt_baseline_after, 'baseline'):
+        with interrupted(interrupt_baseline_after, 'baseline'):
             run.execute()
         return run
 

@@ -323,6 +323,11 @@ def test_a_supervised_run_of_equal_length_is_compared_before_a_better_one(pair, 
     assert (reference.name, reference.step) == ('as_long', 8)
     shutil.rmtree(as_long)
     assert find_reference(pair, config).name == 'supervised'
+    # Interrupted in its last validation, and tested since.
+    tested = dict(iteration=8, metrics=dict(detector={'coco/bbox_mAP_50': 0.6}))
+    (supervised / 'results.json').write_text(json.dumps(tested))
+    assert find_reference(pair, config).step == 8
+    assert find_reference(pair, config).map50 == 0.6
 
 
 def test_without_the_validation_images_the_log_speaks(supervised):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from whole_run_data import write_configs
 from mmdsym import command_line
 from mmdsym.command_line import build_runner
 from mmdsym.diffusion.file_lock import locked
-from mmdsym.pipeline import part_making, whole_run
+from mmdsym.pipeline import part_making
 from mmdsym.pipeline.part_training import INTERRUPTED, train_part
 from mmdsym.pipeline.starts import read_starts
 from mmdsym.pipeline.whole_run import WholeRun
@@ -58,7 +57,7 @@ def start(
     run = WholeRun(cfg)
     run.cfg.experiment_name = f'{work_dir.parent.name}_{interrupt_after}_{len(INTERRUPTIONS)}'
     INTERRUPTIONS.append(interrupt_after)
-    with interrupted(whole_run, interrupt_after):
+    with interrupted(interrupt_after):
         run.execute()
 
 
@@ -66,8 +65,8 @@ INTERRUPTIONS: list[int | None] = []
 
 
 @contextmanager
-def interrupted(module: ModuleType, after: int | None, folder: str = ''):
-    """Interrupts what a module trains, in folders of that name or in any.
+def interrupted(after: int | None, folder: str = ''):
+    """Interrupts what this process trains, in folders of that name or in any.
 
     Configs stay as they are, since they are compared.
     """
@@ -79,7 +78,7 @@ def interrupted(module: ModuleType, after: int | None, folder: str = ''):
         return runner
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, 'build_runner', build)
+        patch.setattr(command_line, 'build_runner', build)
         yield
 
 
@@ -88,7 +87,7 @@ def interrupted_in_process(monkeypatch, after: int | None) -> None:
 
     def run(folder: Path) -> int:
         try:
-            with interrupted(command_line, after):
+            with interrupted(after):
                 train_part(folder)
         except KeyboardInterrupt:
             return INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from mmengine.config import Config
 
@@ -43,6 +44,9 @@ def load_config(args: argparse.Namespace) -> Config:
     """
     cfg = read_config(args)
     cfg.load_from, cfg.resume = args.checkpoint, False
+    if args.work_dir is None:
+        # Apart from the logs of the training, from which reports and plans are made.
+        cfg.work_dir = str(Path(cfg.work_dir) / 'tests')
     if args.which:
         if 'detector' not in cfg.model:
             raise UserError(

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.dist import get_rank
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
-from mmdsym.command_line import add_run_arguments, build_runner, read_config
+from mmdsym.command_line import add_run_arguments, read_config, train
 from mmdsym.config_faults import config_faults_told
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.half_precision import require_precision
@@ -91,15 +91,12 @@ def train_alone(cfg: Config, resume: str | None) -> None:
             f'{work_dir} holds the checkpoints of an earlier run: go on with --resume, name '
             'another --work-dir, or remove it.'
         )
-    if resume:
-        cfg.resume = True
-        cfg.load_from = None if resume == 'auto' else resume
     start_processes(cfg.get('launcher', 'none'), (cfg.get('env_cfg') or {}).get('dist_cfg'))
     # One process speaks for all ranks.
     with claimed(work_dir) if get_rank() == 0 else nullcontext():
         if get_rank() == 0:
             note_start(work_dir, iterations_done(work_dir) if resume else 0)
-        build_runner(cfg).train()
+        train(cfg, bool(resume), None if resume == 'auto' else resume)
 
 
 @exit_on_user_error

@@ -1,6 +1,6 @@
 """Data sets, sampling and loading; ``preparation`` turns raw data into COCO files."""
 
-from .defect_dataset import DefectDataset, read_classes
+from .defect_dataset import DefectDataset, count_images, read_classes
 from .loading import LoadCachedImageFromFile
 from .multi_source import MultiSourceDataset, SampleRequest, StagedBatchSampler, StagedSampler
 from .transpose import RandomTranspose
@@ -13,5 +13,6 @@ __all__ = [
     'SampleRequest',
     'StagedBatchSampler',
     'StagedSampler',
+    'count_images',
     'read_classes',
 ]

@@ -17,25 +17,47 @@ def read_classes(annotation_file: str | Path) -> tuple[str, ...]:
     Raises:
         UserError: The file is missing, is not COCO, or names no category.
     """
+    categories = _read_entry(annotation_file, 'categories')
+    try:
+        classes = tuple(category['name'] for category in categories)
+    except (KeyError, TypeError) as error:
+        raise _no_coco(annotation_file, error) from None
+    if not classes:
+        raise UserError(
+            f'{annotation_file} names no category: add the class names and prepare it again.'
+        )
+    return classes
+
+
+def count_images(annotation_file: str | Path) -> int:
+    """Returns how many images a COCO json lists.
+
+    Raises:
+        UserError: The file is missing or is not COCO.
+    """
+    return len(_read_entry(annotation_file, 'images'))
+
+
+def _read_entry(annotation_file: str | Path, name: str) -> list:
     try:
         with open(annotation_file, encoding='utf-8') as stream:
-            categories = json.load(stream)['categories']
-        classes = tuple(category['name'] for category in categories)
+            entry = json.load(stream)[name]
+        len(entry)
     except FileNotFoundError:
         raise UserError(
             f'{annotation_file} does not exist: make it with tools/prepare_dataset.py, or correct '
             'data_root or ann_file in the config.'
         ) from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f'{annotation_file} is not a COCO annotation file ({error!r}): make it anew with '
-            'tools/prepare_dataset.py.'
-        ) from None
-    if not classes:
-        raise UserError(
-            f'{annotation_file} names no category: add the class names and prepare it again.'
-        )
-    return classes
+        raise _no_coco(annotation_file, error) from None
+    return entry
+
+
+def _no_coco(annotation_file: str | Path, error: Exception) -> UserError:
+    return UserError(
+        f'{annotation_file} is not a COCO annotation file ({error!r}): make it anew with '
+        'tools/prepare_dataset.py.'
+    )
 
 
 @DATASETS.register_module()

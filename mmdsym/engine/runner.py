@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from mmengine.config import Config
@@ -24,6 +25,7 @@ from mmdsym.trained_run import find_checkpoint
 
 from .freed_memory import keep_freed_memory
 from .processes import start_processes
+from .resumed_schedule import ConfiguredSchedule
 from .run_faults import told_in_one_sentence
 
 
@@ -81,9 +83,25 @@ class DSYMRunner(Runner):
 
     # Whether the runner was asked to evaluate, where every tensor has to fit.
     _evaluates = False
+    # Settings of the config that stand for this start alone, and what to keep in their place.
+    _kept: Mapping[str, object] = MappingProxyType({})
+
+    def keep_in_config(self, **settings: object) -> None:
+        """Says what the config in the work folder shall say in place of what this start uses."""
+        self._kept = settings
+
+    def dump_config(self) -> None:
+        """Writes nothing, unlike MMEngine's: a test leaves alone what the training has written."""
+
+    def _write_config(self) -> None:
+        kept = self.cfg.copy()
+        for name, value in self._kept.items():
+            kept[name] = value
+        name = Path(self.cfg.filename or f'{self.timestamp}.py').name
+        kept.dump(Path(self.work_dir) / name)
 
     def train(self) -> nn.Module:
-        """Trains.
+        """Trains, and leaves the completed config in the work folder.
 
         Raises:
             UserError: Something in config, data or checkpoint is wrong, a disk is full, or a
@@ -91,6 +109,7 @@ class DSYMRunner(Runner):
         """
         if get_rank() == 0:
             remove_drafts(Path(self.work_dir))
+            self._write_config()
         with told_in_one_sentence(self.work_dir):
             return super().train()
 
@@ -138,14 +157,16 @@ class DSYMRunner(Runner):
         return super().load_checkpoint(filename, *args, **kwargs)
 
     def resume(self, filename: str, *args, map_location: str | Callable = 'cpu', **kwargs) -> None:
-        """Goes on from a checkpoint.
+        """Goes on from a checkpoint, with the learning rate and the schedule of the config.
 
-        What belongs on a GPU gets there from the CPU. Read straight to a GPU, as MMEngine does, the
+        MMEngine's would go on with those of the checkpoint, whatever the config says. Tensors that
+        belong on a GPU get there from the CPU: read straight to a GPU, as MMEngine does, the
         optimizer's counters would stay there, and each step would wait for each of them.
 
         Raises:
             UserError: It is no checkpoint of this run, or lacks what is needed beside weights.
         """
+        configured = ConfiguredSchedule.of(self.optim_wrapper, self.param_schedulers)
         try:
             super().resume(filename, *args, map_location=map_location, **kwargs)
         except UserError:
@@ -156,6 +177,14 @@ class DSYMRunner(Runner):
                 f'({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}): '
                 'start from it with load_from in the config, without --resume.'
             ) from error
+        if configured is not None:
+            changed = configured.apply(self.optim_wrapper, self.param_schedulers, self.iter)
+            if changed:
+                self.logger.warning(
+                    f'The optimizer or its schedule was another one in {filename} '
+                    f'({", ".join(changed)}): the run goes on with that of the config, as if it '
+                    'had been so from the first iteration on.'
+                )
 
     def _refuse_foreign(self, path: Path) -> None:
         if not path.is_file():

@@ -7,6 +7,7 @@ import importlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,13 +18,19 @@ from mmdsym.atomic_file import write_file
 from mmdsym.command_line import build_runner
 from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.errors import UserError
-from mmdsym.trained_run import BASELINE_FOLDER, TrainedRun, dataset_for_testing, load_run
+from mmdsym.trained_run import (
+    BASELINE_FOLDER,
+    RESULTS_NAME,
+    TrainedRun,
+    dataset_for_testing,
+    find_config,
+    load_run,
+)
 
 from .contents import Contents
 from .progress import latest_checkpoint
 from .run_record import RunRecord
 
-RESULTS_NAME = 'results.json'
 EXPORT_FOLDER = 'detector'
 
 
@@ -90,7 +97,7 @@ class Finishing:
         self.launcher = cfg.get('launcher', 'none')
         self.wanted = parse_after_training(cfg)
         self.record = record
-        self.config_path = self.work_dir / Path(cfg.filename or 'config.py').name
+        self.config_path = _own_config(cfg, self.work_dir)
         self.on = _tested_on(cfg, self.work_dir)
 
     def is_done(self, step: str) -> bool:
@@ -159,7 +166,8 @@ class Finishing:
     def _report(self) -> tuple[list[Path], list[str]]:
         # A report that fails, in whatever way, must not take the run with it.
         try:
-            path = importlib.import_module('mmdsym.report').write_report(self.work_dir)
+            report = importlib.import_module('mmdsym.report')
+            path = report.write_report(self.work_dir, config=self.config_path)
         except Exception as error:  # noqa: BLE001
             return [], [
                 f'the report could not be written ({type(error).__name__}: {error}); the run is '
@@ -189,6 +197,15 @@ def test(run: TrainedRun, network: str, launcher: str = 'none') -> dict[str, flo
         cfg.visualizer = dict(type='Visualizer', name=cfg.experiment_name)
         metrics = build_runner(cfg).test()
     return {name: round(float(value), 4) for name, value in metrics.items()}
+
+
+def _own_config(cfg: Config, work_dir: Path) -> Path:
+    """The config that the training left; of a config that was renamed since, under its old name."""
+    path = work_dir / Path(cfg.filename or 'config.py').name
+    if not path.is_file():
+        with suppress(UserError):  # which is told where the config is read
+            return find_config(work_dir)
+    return path
 
 
 def _tested_on(cfg: Config, work_dir: Path) -> dict[str, str]:

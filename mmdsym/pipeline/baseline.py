@@ -12,9 +12,9 @@ from mmengine.config import Config
 
 from mmdsym.errors import UserError
 from mmdsym.stages import Stage, StageSchedule
-from mmdsym.trained_run import BASELINE_FOLDER
+from mmdsym.trained_run import BASELINE_FOLDER, RESULTS_NAME
 
-from .after_training import RESULTS_NAME, parse_after_training
+from .after_training import parse_after_training
 
 _METRIC = 'coco/bbox_mAP_50'
 # Hooks that need teacher and student.

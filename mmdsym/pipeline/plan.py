@@ -13,10 +13,10 @@ from terminaltables import AsciiTable
 from mmdsym.config import walk
 from mmdsym.errors import UserError
 from mmdsym.stages import StageSchedule
-from mmdsym.trained_run import dataset_for_testing
+from mmdsym.trained_run import RESULTS_NAME, dataset_for_testing
 
 from . import estimates
-from .after_training import EXPORT_FOLDER, RESULTS_NAME, Finishing, parse_after_training
+from .after_training import EXPORT_FOLDER, Finishing, parse_after_training
 from .estimates import NOTHING, Estimate
 from .part_making import state_of
 from .parts import Part, declared_parts

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import gc
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import get_rank
+from mmengine.registry import init_default_scope
 
-from mmdsym.command_line import build_runner
+from mmdsym.command_line import train
 from mmdsym.config import complete_config
 from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.engine.processes import start_processes
 from mmdsym.errors import UserError
+from mmdsym.registry import MODELS
 
 from .after_training import Finishing, parse_after_training
 from .baseline import add_compared_test, baseline_config, compared_network, difference
@@ -97,6 +100,10 @@ class WholeRun:
         with claimed(self.work_dir) if get_rank() == 0 else nullcontext():
             if self._changed:
                 self._tell(f'goes on although these settings differ: {in_short(self._changed)}')
+            if self.parts:
+                # Parts take long: what is wrong with the detector is told before.
+                init_default_scope(self.cfg.get('default_scope') or 'mmdet')
+                MODELS.build(deepcopy(self.cfg.model))
             for part in self.parts:
                 self._make(part)
             self._train()
@@ -129,9 +136,8 @@ class WholeRun:
         if checkpoint is None:
             self._tell(f'training: begins in {self.work_dir}')
         else:
-            self.cfg.resume, self.cfg.load_from = True, str(checkpoint)
             self._tell(f'training: goes on from {checkpoint}')
-        build_runner(self.cfg).train()
+        train(self.cfg, checkpoint is not None, checkpoint and str(checkpoint))
         self._tell_changes(described)
         # The networks and workers of the training are of no more use.
         gc.collect()

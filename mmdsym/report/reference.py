@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from mmengine import Config
 from mmdsym.errors import UserError
 from mmdsym.run_log import read_run_log
 from mmdsym.stages import StageSchedule
-from mmdsym.trained_run import BASELINE_FOLDER, dataset_for_testing, find_config
+from mmdsym.trained_run import BASELINE_FOLDER, RESULTS_NAME, dataset_for_testing, find_config
 
 _METRIC = 'coco/bbox_mAP_50'
 _INCOMPARABLE = (
@@ -97,10 +98,19 @@ def _judge(work_dir: Path, config: Config, compared_with: Config) -> Reference:
             f"'{work_dir}' was validated on {_validation_file(config)}, this run on "
             f'{_validation_file(compared_with)}; name a reference with the same images.'
         )
-    last = read_run_log(work_dir).last(_METRIC)
+    known = filter(None, (read_run_log(work_dir).last(_METRIC), _tested(work_dir)))
+    last = max(known, key=lambda one: one[0], default=None)
     if last is None:
         raise UserError(f"'{work_dir}' logged no {_METRIC}; let it finish, or name another one.")
     return Reference(work_dir.resolve().name, last[1], last[0], _training_file(config).name)
+
+
+def _tested(work_dir: Path) -> tuple[int, float] | None:
+    """Iteration and mAP@0.5 of a finished run's test; interrupted, it may lack its last log."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        results = json.loads((work_dir / RESULTS_NAME).read_bytes())
+        return int(results['iteration']), float(results['metrics']['detector'][_METRIC])
+    return None
 
 
 def _length(config: Config) -> int:

@@ -10,6 +10,8 @@ from mmdsym.models import DSYMDetector
 from mmdsym.registry import HOOKS
 from mmdsym.stages import Stage
 
+_TEACHER, _STUDENT = 'teacher.', 'student.'
+
 
 def dsym_model(runner: Runner) -> DSYMDetector:
     """Returns the runner's detector without the wrapper of distributed training."""
@@ -20,7 +22,8 @@ def dsym_model(runner: Runner) -> DSYMDetector:
 class StageHook(Hook):
     """Passes stage and iteration to the detector, and logs where a stage begins.
 
-    When the first stage with unlabelled images begins, the teacher becomes the student's copy.
+    When the first stage with unlabelled images begins, the teacher becomes the student's copy; in
+    checkpoints of stages without them it is that already, so that each is one to deploy.
     It runs before all other hooks of an iteration, so that they find the stage set.
     """
 
@@ -48,6 +51,15 @@ class StageHook(Hook):
             runner.logger.info(
                 f"Stage '{stage.name}' goes on at iteration {runner.iter} of {stage.end}."
             )
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Writes the student as teacher, too, where the stage has no teacher of its own."""
+        stage = dsym_model(runner).stage
+        if stage is None or stage.uses_teacher:
+            return
+        state = checkpoint['state_dict']
+        for name in [name for name in state if name.startswith(_STUDENT)]:
+            state[_TEACHER + name.removeprefix(_STUDENT)] = state[name]
 
 
 def _had_teacher(runner: Runner, stage: Stage) -> bool:
