@@ -279,6 +279,13 @@ def test_tables_give_mean_and_spread():
     assert Spread.of([0.5]).in_per_cent() == '50.0'
 
 
+def test_a_class_without_boxes_has_a_dash():
+    nothing = float('nan')
+    assert Spread.of([nothing, nothing]).in_per_cent() == '–'
+    assert Spread.of([nothing, 0.5]) == (0.5, None)
+    assert Spread.of([0.4, nothing, 0.6]).mean == pytest.approx(0.5)
+
+
 def test_a_table_says_what_it_does_not_prove_and_what_its_hours_leave_out():
     seeds = [result(seed=seed) for seed in (0, 1, 2)]
     assert notes_on(seeds) == []

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,9 +19,11 @@ from mmengine.structures import InstanceData
 from PIL import Image
 from torch.nn.functional import normalize
 
+from mmdsym.datasets.preparation.merging.label_studio_export import FILE_KEY
 from mmdsym.datasets.preparation.sources.yolo import parse_label_line
 from mmdsym.errors import UserError
 from mmdsym.labelling.image_list import ListedImage, read_image_list
+from mmdsym.labelling.label_studio import LINK, as_tasks
 from mmdsym.labelling.looking import pool_features
 from mmdsym.labelling.novelty import FeatureSpace
 from mmdsym.labelling.reasons import explain, usual_values
@@ -238,6 +242,25 @@ def test_all_formats_say_the_same(suggestions, tmp_path):
     assert (out / 'images/deep/a.png').is_file()
     with Image.open(out / 'suggestions.png') as sheet:
         assert sheet.width > 800 and sheet.convert('RGB').getcolors(1 << 20)
+
+
+def test_a_data_set_is_never_replaced(suggestions, tmp_path):
+    image = tmp_path / 'data/images/mine.png'
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b'mine')
+    with pytest.raises(UserError, match=r'holds images, which no suggestions .* another --out'):
+        write_suggestions(suggestions, tmp_path / 'data', force=True)
+    assert image.read_bytes() == b'mine'
+
+
+def test_links_name_files_whatever_their_names(suggestions):
+    first = suggestions.images[0]
+    odd = replace(first, image=replace(first.image, name='deep/part #3 & 50%.png'))
+    (task,) = as_tasks(replace(suggestions, images=[odd]))
+    link = task['data']['image']
+    assert unquote(link.removeprefix(LINK)) == 'deep/part #3 & 50%.png'
+    assert not set('#& ') & set(link.removeprefix(LINK))
+    assert task['data'][FILE_KEY] == 'deep/part #3 & 50%.png'
 
 
 def test_nothing_is_overwritten_without_force(suggestions, tmp_path):

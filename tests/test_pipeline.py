@@ -12,6 +12,8 @@ from conftest import REPOSITORY
 from mmengine.config import Config
 from whole_run_data import write_configs
 
+from mmdsym.awkward_names import prompts_by_class
+from mmdsym.clip.prompts import build_prompts
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
 from mmdsym.pipeline import after_training
@@ -132,6 +134,26 @@ def test_prompts_of_the_user_reach_the_clip_part_alone(leaf):
     assert clip.config.model.prompts == prompts
     assert clip.key != before['clip']
     assert keys(leaf, prompts=prompts)['diffusion'] == before['diffusion']
+
+
+def test_prompts_of_classes_that_python_takes_for_words_of_its_own(leaf):
+    prompts = {'break': ['a torn sheet'], "operator's mark": ['a chalk line']}
+
+    def rename(content: dict) -> None:
+        for category, name in zip(content['categories'], prompts, strict=True):
+            category['name'] = name
+
+    for path in (leaf.parent / 'data/annotations').rglob('*.json'):
+        edit(path, rename)
+    cfg = complete_config(load(leaf, prompts=prompts))
+    clip = next(part for part in declared_parts(cfg) if part.name == 'clip')
+    # MMEngine writes configs and reads them back.
+    for config in (cfg, clip.config):
+        again = Config.fromstring(config.pretty_text, '.py')
+        told = again.prompts if config is cfg else again.model.prompts
+        assert prompts_by_class(told) == prompts
+    sentences = build_prompts(list(prompts), told)
+    assert sentences[:2] == list(prompts.values())
 
 
 def test_a_folder_of_the_user_is_taken_as_it_is(leaf):
@@ -326,6 +348,14 @@ def test_two_hooks_of_one_type_both_count():
     assert described(0.1)['custom_hooks.EMAHook.momentum'] == 0.1
 
 
+def test_a_hook_that_watches_changes_nothing():
+    def described(*hooks):
+        return describe(Config(dict(custom_hooks=[dict(type=hook) for hook in hooks])), Contents())
+
+    watched = described('EMAHook', 'mmdsym.PseudoLabelMonitorHook')
+    assert watched == described('EMAHook') != described('EMAHook', 'OtherHook')
+
+
 def test_starts_are_kept_and_a_damaged_list_costs_no_training(tmp_path):
     assert read_starts(tmp_path) == []
     note_start(tmp_path / 'run', 0)
@@ -415,6 +445,15 @@ def test_a_report_that_fails_does_not_take_the_run_with_it(begun, monkeypatch):
     (line,) = finishing.do('report')
     assert 'ZeroDivisionError: no boxes' in line and 'the same command tries again' in line
     assert not finishing.is_done('report')
+
+
+def test_a_config_that_was_renamed_is_found_in_its_work_folder(begun):
+    cfg = complete_config(load(begun))
+    (begun.parent / 'run/earlier_name.py').write_text('')
+    assert Finishing(cfg, RunRecord({})).config_path.name == 'earlier_name.py'
+    own = begun.parent / 'run' / begun.name
+    own.write_text('')
+    assert Finishing(cfg, RunRecord({})).config_path == own
 
 
 def test_results_belong_to_their_checkpoint(begun):

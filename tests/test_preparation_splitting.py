@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdsym.datasets.preparation.prepare import Choices, choose_subsets
+from mmdsym.datasets.preparation.prepare import Choices, choose_subsets, remarks_on
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage
 from mmdsym.datasets.preparation.splitting import choose_labelled, hold_out
 
@@ -130,3 +130,12 @@ def test_extra_unlabelled_images_are_appended():
 
 
 FROZEN_CHOICE = {'part0', 'part10', 'part15', 'part16', 'part17', 'part33', 'part34', 'part35'}
+
+
+def test_a_choice_of_too_few_labels_to_calibrate_on_is_told():
+    images = [image(number, {'a'}) for number in range(10)]
+    few = Source('coco', Path(), CLASSES[:1], images)
+    subsets = choose_subsets(few, Choices(fractions=(0.1, 1.0), seeds=(0,)))
+    assert not subsets['10pct_seed0']['calibration'] and subsets['100pct_seed0']['calibration']
+    (told,) = [remark for remark in remarks_on(few, subsets) if 'calibrate' in remark]
+    assert '10pct_seed0. DSYM cannot train' in told and '100pct' not in told

@@ -103,11 +103,7 @@ def evaluate(run: TrainedRun, network: str | None, turned: bool = False) -> dict
         # A visualizer of its own: one that writes into the folder of the run before would fail.
         cfg.visualizer = dict(type='Visualizer', name=cfg.experiment_name)
         metrics = build_runner(cfg).test()
-    # MMDetection has no word for a detector that finds nothing at all.
-    names = ['coco/bbox_mAP_50', *(f'{AP_OF_CLASS}{name}' for name in run.classes)]
-    return dict.fromkeys(names, 0.0) | {
-        name: round(float(value), 4) for name, value in metrics.items()
-    }
+    return {name: round(float(value), 4) for name, value in metrics.items()}
 
 
 def _annotations(run: TrainedRun) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,19 +14,22 @@ SEEDS_THAT_PROVE = 3
 
 
 class Spread(NamedTuple):
-    """Mean and sample standard deviation; the latter is ``None`` for a single value."""
+    """Mean and sample standard deviation; NaN without values, and ``None`` for a single one."""
 
     mean: float
     deviation: float | None
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Spread:
-        """Returns those of the values, of which there must be one at least."""
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        return cls(statistics.fmean(values), deviation)
+        """Returns those of the values that are not NaN, as the AP of a class without boxes is."""
+        known = [value for value in values if not math.isnan(value)]
+        deviation = statistics.stdev(known) if len(known) > 1 else None
+        return cls(statistics.fmean(known) if known else math.nan, deviation)
 
     def in_per_cent(self) -> str:
-        """Returns such as ``67.4 ± 0.6``, for a share in [0, 1]."""
+        """Returns such as ``67.4 ± 0.6``, for a share in [0, 1]; a dash for NaN."""
+        if math.isnan(self.mean):
+            return '–'
         if self.deviation is None:
             return f'{100 * self.mean:.1f}'
         return f'{100 * self.mean:.1f} ± {100 * self.deviation:.1f}'

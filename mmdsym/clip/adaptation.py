@@ -12,6 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmdsym.awkward_names import Prompts
 from mmdsym.clip.contrastive import class_contrastive_losses
 from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.extent_head import ExtentHead
@@ -68,7 +69,7 @@ class CLIPAdaptation(BaseModel):
         pretrained: str | None = None,
         image_pretrained: str | None = None,
         weights: str | PathLike | None = None,
-        prompts: Mapping[str, Sequence[str]] | None = None,
+        prompts: Prompts | None = None,
         background_prompts: Sequence[str] | None = None,
         views: Sequence[Mapping] | None = None,
         trained_groups: int | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mmdsym.awkward_names import Prompts, prompts_by_class
 from mmdsym.errors import UserError
 
 TEMPLATES = (
@@ -52,7 +53,7 @@ STEEL_BACKGROUND_PROMPTS = (
 
 def build_prompts(
     classes: Sequence[str],
-    prompts: Mapping[str, Sequence[str] | str] | None = None,
+    prompts: Prompts | None = None,
     background_prompts: Sequence[str] | str | None = None,
     adapted: Mapping | None = None,
 ) -> list[list[str]]:
@@ -60,8 +61,9 @@ def build_prompts(
 
     Args:
         classes: Class names, from one.
-        prompts: Sentences of each class; ``{}`` in them becomes the class name. By default those
-            for steel where the names are NEU-DET's, and generic ones otherwise.
+        prompts: Sentences of each class, by its name or in pairs with it; ``{}`` in them becomes
+            the class name. By default those for steel where the names are NEU-DET's, and generic
+            ones otherwise.
         background_prompts: Sentences of a surface without a defect.
         adapted: Settings that came with an adapted model, see
             :attr:`mmdsym.clip.model_building.ClipModel.settings`: the sentences that it has learnt
@@ -76,6 +78,7 @@ def build_prompts(
     """
     if not classes:
         raise UserError('the CLIP scorer was given no class: name at least one in classes.')
+    prompts = prompts_by_class(prompts)
     known_steel = all(name in STEEL_DESCRIPTIONS for name in classes)
     learnt, learnt_background = _learnt_prompts(adapted or {})
     found = [

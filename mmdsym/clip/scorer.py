@@ -13,6 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmdsym.awkward_names import Prompts
 from mmdsym.clip.brought import brought_quality, choose_classes
 from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.foreign_veto import nearest_likeness
@@ -83,7 +84,7 @@ class CLIPScorer(nn.Module):
         pretrained: str | None = None,
         image_pretrained: str | None = None,
         weights: str | PathLike | None = None,
-        prompts: Mapping[str, Sequence[str]] | None = None,
+        prompts: Prompts | None = None,
         background_prompts: Sequence[str] | None = None,
         views: Sequence[Mapping] | None = None,
         features: Sequence[str] | None = None,

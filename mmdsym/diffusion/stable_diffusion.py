@@ -6,12 +6,13 @@ import difflib
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 import torch
 
+from mmdsym.awkward_names import Prompts, prompts_by_class
 from mmdsym.errors import UserError
 from mmdsym.registry import SYNTHESISERS
 
@@ -73,7 +74,7 @@ class StableDiffusionSynthesiser:
         self,
         model: str,
         classes: Sequence[str],
-        prompts: Mapping[str, str] | None = None,
+        prompts: Prompts | None = None,
         revision: str | None = None,
         negative_prompt: str = '',
         clean_prompt: str = 'a close-up photo of a clean surface without any defect',
@@ -201,12 +202,13 @@ def _finish(task: PaintingTask, pixels: np.ndarray, window) -> np.ndarray:
     return blend(task.image, paste_window(task.image, pixels, window), task.box)
 
 
-def prompts_of_classes(classes: Sequence[str], prompts: Mapping[str, str] | None) -> list[str]:
+def prompts_of_classes(classes: Sequence[str], prompts: Prompts | None) -> list[str]:
     """Returns the prompt of each class, in the order of the labels.
 
     Args:
         classes: Class names.
-        prompts: Class name to prompt, for all of them; ``None`` makes them from the names.
+        prompts: Class name to prompt, or pairs of both, for all of them; ``None`` makes them from
+            the names.
 
     Raises:
         UserError: There is no class, a class has no prompt, or a prompt has no class.
@@ -216,6 +218,7 @@ def prompts_of_classes(classes: Sequence[str], prompts: Mapping[str, str] | None
     if prompts is None:
         words = (name.replace('_', ' ').replace('-', ' ') for name in classes)
         return [PROMPT_TEMPLATE.format(word) for word in words]
+    prompts = prompts_by_class(prompts)
     missing = [name for name in classes if not str(prompts.get(name) or '').strip()]
     if missing:
         raise UserError(

@@ -21,11 +21,11 @@ class DefectMetric(CocoMetric):
     """
 
     def compute_metrics(self, results: list) -> dict[str, float]:
-        """Returns the parent's metrics and those of the classes."""
+        """Returns the parent's metrics and those of the classes; NaN for a class without boxes."""
         metrics = super().compute_metrics(results)
         boxes = [box for _, prediction in results for box in self._as_coco(prediction)]
         if not boxes:
-            return metrics | {f'AP50/{name}': 0.0 for name in self.dataset_meta['classes']}
+            return metrics | self._of_nothing()
         evaluation = COCOeval(self._coco_api, self._coco_api.loadRes(boxes), 'bbox')
         evaluation.params.catIds = self.cat_ids
         evaluation.params.imgIds = self.img_ids
@@ -38,6 +38,22 @@ class DefectMetric(CocoMetric):
             found = of_class[of_class > -1]
             metrics[f'AP50/{name}'] = float(found.mean()) if len(found) else float('nan')
         return metrics
+
+    def _of_nothing(self) -> dict[str, float]:
+        """Metrics of a detector that found nothing at all, of which MMDetection's says nothing."""
+        asked = dict(img_ids=self.img_ids, iscrowd=False)
+        true = {
+            name: bool(self._coco_api.get_ann_ids(cat_ids=[category], **asked))
+            for name, category in zip(self.dataset_meta['classes'], self.cat_ids, strict=True)
+        }
+        # As MMDetection's where there are no true boxes either.
+        overall = 0.0 if any(true.values()) else -1.0
+        return {
+            'bbox_mAP': overall,
+            'bbox_mAP_50': overall,
+            'bbox_mAP_75': overall,
+            **{f'AP50/{name}': 0.0 if there else float('nan') for name, there in true.items()},
+        }
 
     def _as_coco(self, prediction: dict) -> list[dict]:
         return [

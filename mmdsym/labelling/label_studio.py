@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
 from xml.sax.saxutils import quoteattr
 
 from mmdsym.datasets.preparation.merging.label_studio_export import FILE_KEY
@@ -41,7 +42,7 @@ def _task(entry: Suggestion, suggestions: Suggestions, link: str) -> dict:
     ]
     score = float(boxes.scores.mean()) if len(boxes) else 0.0
     prediction = dict(model_version=suggestions.model, score=round(score, 4), result=result)
-    data = {'image': f'{link}{entry.image.name}', FILE_KEY: entry.image.name}
+    data = {'image': f'{link}{quote(entry.image.name)}', FILE_KEY: entry.image.name}
     return dict(data=data | dict(rank=entry.rank, reason=entry.reason), predictions=[prediction])
 
 

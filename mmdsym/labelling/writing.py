@@ -32,14 +32,21 @@ OWN_ENTRIES = (
 
 
 def refuse_to_overwrite(out: Path, force: bool) -> None:
-    """Refuses a folder that holds earlier suggestions.
+    """Refuses a folder that holds earlier suggestions, or files of somebody else.
 
     Raises:
-        UserError: It does, and may not be replaced, or it is a file.
+        UserError: It holds suggestions that may not be replaced, or what looks like them and never
+            may, or it is a file.
     """
     if out.exists() and not out.is_dir():
         raise UserError(f'{out} is a file: name a folder with --out.')
     present = [name for name in OWN_ENTRIES if (out / name).exists()]
+    if present and proposals.FILE_NAME not in present:
+        # A data set has a folder 'images', too.
+        raise UserError(
+            f'{out} holds {", ".join(present)}, which no suggestions have left there (there is no '
+            f'{proposals.FILE_NAME}): choose another --out.'
+        )
     if present and not force:
         raise UserError(
             f'{out} holds {", ".join(present)} already: add --force to replace them, or choose '

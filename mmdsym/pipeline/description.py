@@ -104,8 +104,9 @@ def _flatten(
         # After the paths themselves, in whose place the digests stand.
         yield from _images(value, name, contents)
     elif isinstance(value, (list, tuple)):
-        yield name, len(value)
-        for label, entry in _labelled(value):
+        labelled = list(_labelled(value))
+        yield name, len(labelled)
+        for label, entry in labelled:
             yield from _flatten(entry, f'{name}.{label}', contents, folders)
     elif isinstance(value, str):
         yield name, _text(value, contents, folders)

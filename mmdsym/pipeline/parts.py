@@ -90,8 +90,8 @@ def _parts_named_in(cfg: Config, keys: Iterable[str]) -> list[Part]:
     for name, declaration in (cfg.get('parts') or {}).items():
         if isinstance(declaration, str):
             continue
-        _check(name, declaration)
         if _is_named(name, declaration, named):
+            _check(name, declaration)
             parts.append(_build(name, declaration, cfg, contents))
     return parts
 
@@ -142,8 +142,9 @@ def _check(name: str, declaration: object) -> None:
 
 def _is_named(name: str, declaration: Mapping, strings: set[str]) -> bool:
     """Says whether a config uses a part: by its place, or, once completed, by its folder."""
-    place, start = f'{{{name}}}', f'{declaration["folder"]}-'
-    return any(place in text or text.startswith(start) for text in strings)
+    place = f'{{{name}}}'
+    folder = declaration.get('folder') if isinstance(declaration, Mapping) else None
+    return any(place in text or (folder and text.startswith(f'{folder}-')) for text in strings)
 
 
 def _strings(value: object) -> Iterator[str]:

@@ -97,8 +97,8 @@ CASES: dict[str, tuple[Callable[[Path], bytes], str]] = {
     'damaged lzma': (patched(damaged_lzma), 'cannot be unpacked'),
     'a name that is no UTF-8': (patched(name_that_is_no_utf8), 'cannot be unpacked'),
     'cut': (patched(cut_short), ''),
-    'a tar': (lambda source: b'ustar' * 200, 'is neither a folder nor a zip'),
-    'empty': (lambda source: b'', 'is neither a folder nor a zip'),
+    'a tar': (lambda source: b'ustar' * 200, 'is a single file: give the folder'),
+    'empty': (lambda source: b'', 'is a single file: give the folder'),
     'an empty zip': (lambda source: b'PK\x05\x06' + bytes(18), 'has no layout'),
 }
 

@@ -63,7 +63,9 @@ def open_source(path: Path, scratch: Path) -> Iterator[Path]:
             extract(path, folder)
             yield folder
     elif path.exists():
-        raise UserError(f'{path} is neither a folder nor a zip; unpack it and give the folder')
+        raise UserError(
+            f'{path} is a single file: give the folder that holds it and the images, or a zip of it'
+        )
     else:
         raise UserError(f'{path} does not exist; give the folder or zip that holds the data')
 

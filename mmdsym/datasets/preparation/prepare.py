@@ -228,6 +228,12 @@ def remarks_on(source: Source, subsets: Mapping[str, Subset]) -> list[str]:
     absent = [label for label in source.classes if label not in trained]
     if absent:
         remarks.append(f'No training box of: {", ".join(absent)}.')
+    unjudged = [name for name, parts in subsets.items() if not parts['calibration']]
+    if unjudged:
+        remarks.append(
+            f'Too few labelled images to calibrate on: {", ".join(unjudged)}. DSYM cannot train on '
+            'these: label more, or take a larger share.'
+        )
     trainable = len(_with_labels(source))
     used_labels = [len(p['labelled']) - len(p.get('known_good', [])) for p in subsets.values()]
     if trainable in used_labels:
