@@ -117,8 +117,9 @@ def has_trunk(network: nn.Module) -> bool:
 def _from_folder(folder: Path) -> ClipModel:
     if not (folder / CONFIG_NAME).is_file():
         raise UserError(
-            f'there is no adapted CLIP model in {folder} ({CONFIG_NAME} is missing): make it with '
-            'tools/train.py configs/clip/adapt_clip_neu_40pct.py, or correct weights.'
+            f'there is no adapted CLIP model in {folder} ({CONFIG_NAME} is missing): a config with '
+            'parts makes it when tools/train.py starts it; for others train '
+            'configs/clip/adapt_clip_neu_40pct.py first, or correct weights.'
         )
     try:
         content = json.loads((folder / CONFIG_NAME).read_text(encoding='utf-8'))

@@ -359,8 +359,8 @@ class CLIPScorer(nn.Module):
         else:
             message = (
                 f'CLIP scorer: no better than chance on {quality.crops} {crops} '
-                f'({quality.accuracy:.1%} right); adapt its model with tools/train.py '
-                'configs/clip/adapt_clip_neu_40pct.py or give it prompts that fit the product.'
+                f'({quality.accuracy:.1%} right); give it prompts that say what the classes look '
+                'like, more labels, or another model.'
             )
         print_log(message, logger='current')
 

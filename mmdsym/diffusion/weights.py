@@ -76,8 +76,9 @@ def load_diffusion(
     folder = Path(folder)
     if not (folder / _DESCRIPTION).is_file():
         raise UserError(
-            f'there is no diffusion model in {folder}: train one with tools/train.py '
-            'configs/diffusion/defect_inpaint_neu_40pct.py, or correct weights in the config.'
+            f'there is no diffusion model in {folder}: a config with parts makes it when '
+            'tools/train.py starts it; for others train configs/diffusion/'
+            'defect_inpaint_neu_40pct.py first, or correct weights in the config.'
         )
     try:
         about = json.loads((folder / _DESCRIPTION).read_text())
