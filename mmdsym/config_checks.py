@@ -16,7 +16,6 @@ from mmdsym.errors import UserError
 _KNOWN = (
     'activation_checkpointing',
     'background_prompts',
-    'cfg',
     'compile',
     'data_preprocessor',
     'efficient_conv_bn_eval',
