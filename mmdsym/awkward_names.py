@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from keyword import iskeyword
 from typing import Any
 
 from mmengine.config import Config
 
 PROMPTS = 'prompts'
-
-Prompts = Mapping[str, Any] | Sequence[tuple[str, Any]]
-"""Class name to prompts, or pairs of both."""
 
 
 def list_awkward_prompts(cfg: Config) -> None:
@@ -21,11 +17,6 @@ def list_awkward_prompts(cfg: Config) -> None:
     ``{'name': ...}`` without caring for a quotation mark in it.
     """
     _list_prompts(cfg._cfg_dict)
-
-
-def prompts_by_class(prompts: Prompts | None) -> dict[str, Any] | None:
-    """Returns prompts by class name, whichever way they are given; ``None`` for none."""
-    return None if prompts is None else dict(prompts)
 
 
 def _list_prompts(node: Any) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmdsym.awkward_names import prompts_by_class
+from mmdsym.class_prompts import require_prompts
 from mmdsym.datasets import count_images
 from mmdsym.errors import UserError
 
@@ -83,20 +83,9 @@ def check_prompts(cfg: Config, classes: Sequence[str]) -> None:
     Raises:
         UserError: One is no class of the data, or has no sentence.
     """
-    prompts = prompts_by_class(cfg.get('prompts') or None)
-    if prompts is None:
-        return
-    for name in prompts:
-        if name not in classes:
-            near = difflib.get_close_matches(name, classes, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f'they are {", ".join(classes)}.'
-            raise UserError(f"prompts name '{name}', which is no class of the data: {hint}")
-    missing = [name for name in classes if not prompts.get(name)]
-    if missing:
-        raise UserError(
-            f'prompts say nothing of {", ".join(missing)}: give every class a sentence, or leave '
-            'prompts out.'
-        )
+    prompts = cfg.get('prompts')
+    if prompts:
+        require_prompts(prompts, classes)
 
 
 def require_images(cfg: Config) -> None:

@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 from mmengine.config import Config
 from whole_run_data import write_configs
 
-from mmdsym.awkward_names import prompts_by_class
+from mmdsym.class_prompts import prompts_by_class
 from mmdsym.clip.prompts import build_prompts
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError

@@ -259,8 +259,8 @@ def test_without_transformers_the_package_is_named(monkeypatch: pytest.MonkeyPat
         (dict(num_steps=0), 'num_steps'),
         (dict(batch_size=0), 'batch_size'),
         (dict(dtype='int8'), 'dtype'),
-        (dict(prompts=dict(dent='a dent')), 'prompts lacks spot'),
-        (dict(prompts=dict(dent='a', spot='b', dents='c')), 'did you mean dent'),
+        (dict(prompts=dict(dent='a dent')), 'prompts say nothing of spot'),
+        (dict(prompts=dict(dent='a', spot='b', dents='c')), "did you mean 'dent'"),
     ],
 )
 def test_wrong_settings_are_named(settings: dict, message: str):
@@ -294,7 +294,7 @@ def test_the_config_for_neu_has_words_for_its_classes(monkeypatch: pytest.Monkey
     built = builds(monkeypatch, 'synthetic_stable_diffusion_neu', NEU_CLASSES)
     assert len(set(built.prompts)) == len(NEU_CLASSES)
     assert all('steel' in prompt for prompt in built.prompts)
-    with pytest.raises(UserError, match='prompts lacks dent'):
+    with pytest.raises(UserError, match='no class of the data: they are dent, spot'):
         builds(monkeypatch, 'synthetic_stable_diffusion_neu', CLASSES)
 
 

@@ -12,7 +12,7 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmdsym.awkward_names import Prompts
+from mmdsym.class_prompts import Prompts
 from mmdsym.clip.contrastive import class_contrastive_losses
 from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.extent_head import ExtentHead

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mmdsym.awkward_names import Prompts, prompts_by_class
+from mmdsym.class_prompts import Prompts, prompts_by_class
 from mmdsym.errors import UserError
 
 TEMPLATES = (

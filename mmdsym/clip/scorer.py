@@ -13,7 +13,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from mmdsym.awkward_names import Prompts
+from mmdsym.class_prompts import Prompts
 from mmdsym.clip.brought import brought_quality, choose_classes
 from mmdsym.clip.encoder import CropEncoder
 from mmdsym.clip.foreign_veto import nearest_likeness

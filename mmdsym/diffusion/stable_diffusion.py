@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections import defaultdict
@@ -12,7 +11,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from mmdsym.awkward_names import Prompts, prompts_by_class
+from mmdsym.class_prompts import Prompts, require_prompts
 from mmdsym.errors import UserError
 from mmdsym.registry import SYNTHESISERS
 
@@ -218,16 +217,5 @@ def prompts_of_classes(classes: Sequence[str], prompts: Prompts | None) -> list[
     if prompts is None:
         words = (name.replace('_', ' ').replace('-', ' ') for name in classes)
         return [PROMPT_TEMPLATE.format(word) for word in words]
-    prompts = prompts_by_class(prompts)
-    missing = [name for name in classes if not str(prompts.get(name) or '').strip()]
-    if missing:
-        raise UserError(
-            f'prompts lacks {", ".join(missing)}: give every class a prompt, or leave prompts out '
-            'to make them from the class names.'
-        )
-    for name in prompts:
-        if name not in classes:
-            near = difflib.get_close_matches(name, classes, n=1)
-            hint = f'did you mean {near[0]}?' if near else f'classes are {", ".join(classes)}.'
-            raise UserError(f"prompts names '{name}', which is no class of the data; {hint}")
+    prompts = require_prompts(prompts, classes)
     return [prompts[name] for name in classes]
