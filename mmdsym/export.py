@@ -21,6 +21,7 @@ from mmdsym.atomic_file import sync
 from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
 from mmdsym.export_check import Comparison, compare_predictions
+from mmdsym.output_place import require_place
 from mmdsym.trained_run import OWN_THRESHOLDS, TrainedRun, dataset_for_testing, load_strictly
 
 TIMM_BACKBONE = 'mmdsym.TimmBackbone'
@@ -173,8 +174,7 @@ def export_detector(
     name = f'{run.config_path.stem}_{which}' if run.is_pair else f'{run.config_path.stem}_detector'
     targets = [out / f'{name}{suffix}' for suffix in ('.py', '.pth')]
     for path in targets:
-        if path.exists() and not force:
-            raise UserError(f"'{path}' exists; add --force to replace it, or choose another --out.")
+        require_place(path, force)
     config = plain_config(run)
     build_plain_detector(run, which)  # tells in one sentence what does not belong together
     with scratch_folder(out, '.unfinished') as folder:

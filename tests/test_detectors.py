@@ -76,8 +76,13 @@ KEPT_AND_UNCERTAIN = predictions(
 NOTHING = predictions([], [], [])
 
 
-def joint_step(model: DSYMDetector, teacher_output: list[InstanceData], monkeypatch) -> dict:
-    """One joint-stage step with a given answer of the teacher."""
+def joint_step(
+    model: DSYMDetector,
+    teacher_output: list[InstanceData],
+    monkeypatch,
+    view: np.ndarray | None = None,
+) -> dict:
+    """One joint-stage step with a given answer of the teacher, and the student's view of it."""
     stages = StageSchedule(
         dict(joint=dict(begin=0, end=10, images=dict(labelled=1, unlabelled=len(teacher_output))))
     )
@@ -105,6 +110,8 @@ def joint_step(model: DSYMDetector, teacher_output: list[InstanceData], monkeypa
         'unsup_teacher': [sample() for _ in range(count)],
         'unsup_student': [sample() for _ in range(count)],
     }
+    for seen in samples['unsup_student']:
+        seen.set_metainfo(dict(homography_matrix=np.eye(3) if view is None else view))
     return model.loss(images, samples)
 
 
@@ -158,6 +165,18 @@ def test_images_without_any_pseudo_box(name, tiny_config, monkeypatch):
     losses = joint_step(model, [NOTHING, NOTHING], monkeypatch)
     assert any(key.startswith('unsup_') for key in losses)
     backward(losses)
+
+
+@pytest.mark.parametrize('learn_from_empty_images', [False, True])
+def test_a_view_that_lost_its_kept_box_teaches_no_background(
+    learn_from_empty_images, tiny_config, monkeypatch
+):
+    """Without ground truth assigners ignore no region: the uncertain box would be unlearnt."""
+    model = build(tiny_config(DETECTORS['atss']), learn_from_empty_images=learn_from_empty_images)
+    beside = np.array([[1.0, 0, -65], [0, 1, -65], [0, 0, 1]])
+    losses = joint_step(model, [KEPT_AND_UNCERTAIN], monkeypatch, view=beside)
+    assert not any(key.startswith('unsup_') for key in losses)
+    assert model.collect_statistics().unused_images == 1
 
 
 @pytest.mark.parametrize('name', DETECTORS)

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_place
 
 
 def parse_args() -> argparse.Namespace:
@@ -92,8 +93,7 @@ def complete(args: argparse.Namespace) -> None:
         raise UserError(f'--limit {args.limit} leaves no image: give 1 or more.')
     if not 0 < args.precision <= 1:
         raise UserError(f'--precision {args.precision} is no share: give one above 0 up to 1.')
-    if (args.out / 'pseudo_labels.md').exists() and not args.force:
-        raise UserError(f'{args.out} holds results: add --force to replace them.')
+    require_place(args.out / 'pseudo_labels.md', args.force)
 
 
 def evenly(entries: list, limit: int | None) -> list:

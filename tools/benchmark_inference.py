@@ -14,6 +14,7 @@ import argparse
 from pathlib import Path
 
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_place
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,8 +40,7 @@ def main() -> None:
     if arguments.out.suffix != '.json':
         raise UserError(f"the report is json, so that '{arguments.out}' must end in .json.")
     for path in (arguments.out, arguments.out.with_suffix('.md')):
-        if path.exists() and not arguments.force:
-            raise UserError(f"'{path}' exists; add --force to replace it, or choose another --out.")
+        require_place(path, arguments.force)
     # Imported late, so that --help answers at once.
     from mmdsym.deployment.latency import as_markdown, measure_latency, write_report
     from mmdsym.trained_run import load_run

@@ -25,6 +25,7 @@ from mmdsym.atomic_file import write_json
 from mmdsym.benchmark.hardware import commit, hardware, versions
 from mmdsym.benchmark.speed import SpeedTest, Variant, read_variants
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_place
 
 PEAK = 'peak memory (MiB): '
 
@@ -50,8 +51,8 @@ def parse_arguments() -> argparse.Namespace:
         raise UserError(f'--rounds {arguments.rounds} measures nothing: give 1 or more.')
     if arguments.checkpoint and not arguments.checkpoint.is_file():
         raise UserError(f'there is no checkpoint {arguments.checkpoint}: correct its path.')
-    if arguments.out and arguments.out.exists() and not arguments.force:
-        raise UserError(f'{arguments.out} exists: choose another --out, or --force to replace it.')
+    if arguments.out:
+        require_place(arguments.out, arguments.force)
     return arguments
 
 

@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_place
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -39,10 +40,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Measures, writes and prints."""
     arguments = parse_arguments()
-    if arguments.out.exists() and not arguments.force:
-        raise UserError(
-            f"'{arguments.out}' exists; add --force to replace it, or choose another --out."
-        )
+    require_place(arguments.out, arguments.force)
+    if any(side < 32 for side in arguments.long_sides):
+        raise UserError('--long-sides are pixels: give 32 or more each.')
     # Imported late, so that --help answers at once.
     from mmdsym.tiling.comparison import as_markdown, compare_with_whole_images
     from mmdsym.tiling.prediction import write_json

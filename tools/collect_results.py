@@ -21,6 +21,7 @@ from mmdsym.benchmark.collect import describe_run
 from mmdsym.benchmark.collected_table import as_markdown
 from mmdsym.benchmark.hardware import commit, hardware
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_place
 
 
 def parse_args() -> argparse.Namespace:
@@ -73,8 +74,7 @@ def earlier_runs(paths: Sequence[Path]) -> list[dict]:
 def main() -> None:
     """Writes the json, and prints it as a table."""
     args = parse_args()
-    if args.out.exists() and not args.force:
-        raise UserError(f'{args.out} exists: choose another --out, or --force to replace it.')
+    require_place(args.out, args.force)
     earlier = earlier_runs(args.also)
     collected = [
         describe_run(work_dir, args.commit, turned=args.tta) for work_dir in args.work_dirs

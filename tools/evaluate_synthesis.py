@@ -29,6 +29,7 @@ from mmdsym.diffusion.synthesis_quality import (
     read_painted_crops,
 )
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_place
 from mmdsym.registry import DATASETS
 
 NEAREST = ('percentile_1', 'percentile_10', 'median', 'mean')
@@ -106,8 +107,7 @@ def _number(value: float | None, factor: float) -> str:
 def main() -> None:
     """Writes the json, and prints it as a table."""
     args = parse_args()
-    if args.out.exists() and not args.force:
-        raise UserError(f'{args.out} exists: choose another --out, or --force to replace it.')
+    require_place(args.out, args.force)
     require_torchmetrics()
     held_out = read_images(args.data, args.split, args.held_out)
     training = read_images(args.data, args.split, args.training)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_place
 
 if TYPE_CHECKING:
     from mmdsym.tiling import Tiling
@@ -72,8 +73,7 @@ def main() -> None:
 
     run = load_run(arguments.run, arguments.config)
     out = arguments.out or run.checkpoint_path.parent / 'predictions_tiled.json'
-    if out.exists() and not arguments.force:
-        raise UserError(f"'{out}' exists; add --force to replace it, or choose another --out.")
+    require_place(out, arguments.force)
     prediction = TiledPrediction(
         run,
         which=arguments.which,

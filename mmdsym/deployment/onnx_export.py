@@ -18,6 +18,7 @@ from mmdsym.atomic_file import sync
 from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.errors import UserError
 from mmdsym.export import build_plain_detector, nothing_to_compare, without_score_threshold
+from mmdsym.output_place import require_place
 from mmdsym.tiling.whole_images import tiling_of
 from mmdsym.trained_run import TrainedRun
 from mmdsym.visualization.detections import thresholds_of
@@ -152,12 +153,11 @@ def target_of(
     """Returns the file that :func:`export_onnx` will write.
 
     Raises:
-        UserError: It exists, and nobody said ``force``.
+        UserError: It exists, and nobody said ``force``, or it could not be written.
     """
     name = f'{run.config_path.stem}_{which if run.is_pair else "detector"}'
     path = Path(out) / f'{name}{"" if suppress else "_raw"}.onnx'
-    if path.exists() and not force:
-        raise UserError(f"'{path}' exists; add --force to replace it, or choose another --out.")
+    require_place(path, force)
     return path
 
 

@@ -11,6 +11,7 @@ from mmdsym.datasets.preparation.leavings import scratch_folder
 from mmdsym.datasets.preparation.merging import proposals
 from mmdsym.datasets.preparation.records import Box
 from mmdsym.errors import UserError
+from mmdsym.output_place import require_writable
 
 from .contact_sheet import as_png
 from .cvat import as_coco
@@ -38,8 +39,7 @@ def refuse_to_overwrite(out: Path, force: bool) -> None:
         UserError: It holds suggestions that may not be replaced, or what looks like them and never
             may, or it is a file.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f'{out} is a file: name a folder with --out.')
+    require_writable(out)
     present = [name for name in OWN_ENTRIES if (out / name).exists()]
     if present and proposals.FILE_NAME not in present:
         # A data set has a folder 'images', too.

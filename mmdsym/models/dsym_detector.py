@@ -285,9 +285,11 @@ class DSYMDetector(SemiBaseDetector):
         """What the student learns from pseudo-labels; ``None`` where there is nothing to learn."""
         labels = self.make_pseudo_labels(inputs['unsup_teacher'], samples['unsup_teacher'])
         images, targets = inputs['unsup_student'], samples['unsup_student']
-        self._label(images, targets, labels)
-        useful = [index for index, image in enumerate(labels) if self._teaches(image)]
-        self.statistics.unused_images += len(labels) - len(useful)
+        # Judged by what the student sees: a crop can lose every kept box.
+        seen = [_in_view(image, target) for image, target in zip(labels, targets, strict=True)]
+        self._label(images, targets, seen)
+        useful = [index for index, image in enumerate(seen) if self._teaches(image)]
+        self.statistics.unused_images += len(seen) - len(useful)
         self.statistics.iterations += 1
         weight = self._loss_weight('unlabelled') * self.unsupervised_share
         if not useful or weight == 0:
@@ -298,11 +300,8 @@ class DSYMDetector(SemiBaseDetector):
         return _Branch(images[useful], [targets[index] for index in useful], weight, 'unsup_')
 
     def _label(self, images: Tensor, targets: SampleList, labels: list[PseudoLabels]) -> None:
-        """Gives the student's views the pseudo-labels, in the frame of the view."""
-        for image, target, label in zip(images, targets, labels, strict=True):
-            homography = target.get('homography_matrix')
-            kept = project(label.kept, homography, target.img_shape)
-            uncertain = project(label.uncertain, homography, target.img_shape)
+        """Gives the student's views their pseudo-labels, which are in the frame of the view."""
+        for image, target, (kept, uncertain, _) in zip(images, targets, labels, strict=True):
             target.gt_instances = InstanceData(
                 bboxes=kept.bboxes, labels=kept.labels, scores=kept.scores
             )
@@ -344,6 +343,12 @@ class _Branch(NamedTuple):
     samples: SampleList
     weight: float
     prefix: str
+
+
+def _in_view(labels: PseudoLabels, view: DetDataSample) -> PseudoLabels:
+    homography = view.get('homography_matrix')
+    kept, uncertain = (project(boxes, homography, view.img_shape) for boxes in labels[:2])
+    return labels._replace(kept=kept, uncertain=uncertain)
 
 
 def _in_original_frame(boxes: InstanceData, sample: DetDataSample) -> InstanceData:

@@ -122,5 +122,4 @@ def write_json(document: dict, path: Path) -> None:
     Raises:
         UserError: The disk is full or does not let us write.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, (json.dumps(document, indent=1, ensure_ascii=False) + '\n').encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -17,15 +16,17 @@ from mmengine.structures import InstanceData
 from PIL import Image
 from torch import Tensor
 
+from mmdsym.atomic_file import drafted
+from mmdsym.datasets.preparation.sources.files import IMAGE_SUFFIXES
 from mmdsym.errors import UserError
 from mmdsym.export import build_plain_detector
 from mmdsym.image_files import read_rgb
+from mmdsym.output_place import require_place
 from mmdsym.trained_run import TrainedRun
 
 from .sheet import CLASS_COLOURS, GREEN, Box, compose_sheet, draw_panel
 
 DEFAULT_THRESHOLD = 0.3
-_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 _STEP = re.compile(r'(?:iter|epoch)_(\d+)$')
 
 
@@ -76,6 +77,7 @@ def draw_detections(
     path = Path(out) if out else run.checkpoint_path.parent / 'detections.png'
     if path.suffix.lower() != '.png':
         raise UserError(f"the picture is a PNG, so that '{path}' must end in .png.")
+    require_place(path, force=True)
     if count < 1:
         raise UserError(f'--count {count} leaves nothing to draw; give at least 1.')
     detector = build_plain_detector(run, which)
@@ -150,9 +152,9 @@ def _log_entries(log: Path) -> Iterator[dict]:
 def _from_folder(folder: Path, count: int) -> list[_Example]:
     if not folder.is_dir():
         raise UserError(f"the image folder '{folder}' does not exist; correct --images.")
-    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in _IMAGE_SUFFIXES)
+    paths = sorted(p for p in folder.rglob('*') if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
-        raise UserError(f"'{folder}' holds no image ({', '.join(_IMAGE_SUFFIXES)}).")
+        raise UserError(f"'{folder}' holds no image ({', '.join(sorted(IMAGE_SUFFIXES))}).")
     return [_Example(paths[index], None) for index in _spread(len(paths), count)]
 
 
@@ -228,7 +230,5 @@ def _title(run: TrainedRun, which: str, thresholds: Tensor) -> str:
 
 
 def _save(sheet: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.{path.name}.unfinished')
-    sheet.save(draft, format='PNG', optimize=True)
-    os.replace(draft, path)
+    with drafted(path) as draft:
+        sheet.save(draft, format='PNG', optimize=True)
