@@ -19,6 +19,7 @@ class TeacherRecord:
         last, last_iteration: As last judged.
         falls: Judgements in a row below the level.
         share: Part of the unsupervised weight that counts.
+        boxes: True boxes on the calibration images; 0 where nobody has counted.
     """
 
     level: float
@@ -29,6 +30,7 @@ class TeacherRecord:
     last_iteration: int
     falls: int = 0
     share: float = 1.0
+    boxes: int = 0
 
     @property
     def best_checkpoint(self) -> str:

@@ -13,6 +13,7 @@ from mmdsym.config_checks import (
     square_image_size,
 )
 from mmdsym.errors import UserError
+from mmdsym.registry import TRANSFORMS
 
 KNOWN = Config(dict(split='40pct_seed0', data_root='data/', train_cfg=dict(), custom_hooks=[]))
 
@@ -62,6 +63,14 @@ def test_a_square_reaches_the_pipelines(tiny_config):
         if 'scale' in step
     }
     assert sizes == {(96, 96)}
+
+
+@pytest.mark.parametrize(('image_size', 'turns'), [((96, 96), True), ((128, 64), False)])
+def test_quarter_turns_are_for_squares(tiny_config, image_size, turns):
+    cfg = tiny_config('baselines/supervised_neu_40pct.py', image_size=image_size)
+    pipeline = complete_config(cfg).train_dataloader.dataset.pipeline
+    (step,) = (step for step in pipeline if step['type'] == 'mmdsym.RandomTranspose')
+    assert bool(TRANSFORMS.build(step).prob) == turns
 
 
 @pytest.mark.parametrize(

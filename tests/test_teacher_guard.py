@@ -43,11 +43,11 @@ class Runner:
         (Path(folder) / name).touch()
 
 
-def judged(runner: Runner, hook: TeacherGuardHook, *values: float) -> None:
+def judged(runner: Runner, hook: TeacherGuardHook, *values: float, boxes: int = 300) -> None:
     """Tells the hook the next judgements, 100 iterations apart, and lets iterations pass."""
     for value in values:
         runner.iter += 100
-        runner.message_hub[TEACHER_ON_CALIBRATION] = (runner.iter, value)
+        runner.message_hub[TEACHER_ON_CALIBRATION] = (runner.iter, value, boxes)
         hook.before_train_iter(runner, 0)
         runner.iter += 1
         hook.before_train_iter(runner, 0)
@@ -72,6 +72,14 @@ def test_a_teacher_that_stays_above_its_level_is_left_alone(runner, tmp_path, ca
     assert kept(tmp_path) == ['best_teacher_iter_300.pth']
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert 'was best with 0.720 (iteration 300, kept as best_teacher_iter_300.pth)' in caplog.text
+
+
+def test_on_few_boxes_a_fall_of_two_is_noise(runner):
+    hook = TeacherGuardHook(margin=0.01, patience=2)
+    judged(runner, hook, 1.0, 0.92, 0.92, 0.92, 0.92, boxes=24)
+    assert runner.model.share == 1.0
+    judged(runner, hook, 0.91, 0.91, boxes=24)
+    assert runner.model.share == 0.5
 
 
 def test_one_that_falls_for_long_is_told_and_learns_less_from_it(runner, tmp_path, caplog):

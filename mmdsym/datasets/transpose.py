@@ -19,10 +19,12 @@ class RandomTranspose(BaseTransform):
 
     Args:
         prob: Probability of a swap, in [0, 1].
+        image_size: (width, height) to which views are cut; where it is no square nothing is ever
+            swapped, since a strip that lies across the cut would lose most of itself.
     """
 
-    def __init__(self, prob: float = 0.5) -> None:
-        self.prob = prob
+    def __init__(self, prob: float = 0.5, image_size: tuple[int, int] | None = None) -> None:
+        self.prob = prob if image_size is None or image_size[0] == image_size[1] else 0.0
 
     @cache_randomness
     def _chosen(self) -> bool:

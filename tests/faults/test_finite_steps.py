@@ -112,6 +112,24 @@ def test_without_the_hook_the_weights_are_lost(tmp_path, monkeypatch):
     assert hook.states[-1]['linear.weight'].isnan().all()
 
 
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_scale_that_was_too_large_is_left_to_the_scaler(fused):
+    """Mixed precision begins with a scale that overflows a few times: no fault of the data."""
+    weight = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([weight], lr=0.1, fused=fused)
+    hook = FiniteStepHook()
+    optimizer.register_step_pre_hook(hook._drop_unless_finite)
+    scaler = torch.amp.GradScaler('cpu')
+    scale = scaler.scale(weight.sum()).item() / 2
+    weight.grad = torch.tensor([math.inf, 1.0])
+    scaler.unscale_(optimizer)
+    scaler.step(optimizer)
+    scaler.update()
+    assert not hook._dropped
+    assert torch.equal(weight, torch.ones(2))
+    assert scaler.get_scale() == scale / 2
+
+
 def test_too_many_in_a_row_end_the_run_with_the_batch(tmp_path):
     with pytest.raises(UserError) as caught:
         run(tmp_path, {4: math.nan, 6: math.inf, 0: math.nan}, {})

@@ -26,7 +26,7 @@ orientation = [
         prob=[0.25, 0.25, 0.25],
         direction=['horizontal', 'vertical', 'diagonal'],
     ),
-    dict(type='mmdsym.RandomTranspose', prob=0.5),
+    dict(type='mmdsym.RandomTranspose', prob=0.5, image_size='{image_size}'),
 ]
 rescale = [
     dict(type='RandomResize', scale='{image_size}', ratio_range=(0.85, 1.25), keep_ratio=True),

@@ -95,6 +95,10 @@ class FiniteStepHook(Hook):
             self._stop(runner, data_batch, losses)
 
     def _drop_unless_finite(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        if getattr(optimizer, 'found_inf', None) is not None:
+            # A loss scaler has looked, and has a fused optimiser leave the step out by itself: too
+            # large a scale, which is lowered then, is no fault of the data.
+            return
         parameters = (p for group in optimizer.param_groups for p in group['params'])
         if not all_finite(p.grad for p in parameters if p.grad is not None):
             self._dropped = True

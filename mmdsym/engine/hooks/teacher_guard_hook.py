@@ -16,6 +16,9 @@ from mmdsym.teacher_record import TEACHER_GUARD_STATE, TeacherRecord
 from .stage_hook import dsym_model
 from .threshold_calibration_hook import TEACHER_ON_CALIBRATION
 
+# The images are the same each time: a box that is lost once stays lost, however patient one is.
+_BOXES_THAT_MAY_FLIP = 2
+
 
 @HOOKS.register_module()
 class TeacherGuardHook(Hook):
@@ -28,7 +31,8 @@ class TeacherGuardHook(Hook):
     calibration images, they are no judge any more, and this hook rests.
 
     Args:
-        margin: Fall below the level that counts, in units of mAP: smaller ones are noise.
+        margin: Fall below the level that counts, in units of mAP: smaller ones are noise. Where
+            there are few calibration images, it is at least what two of their boxes are worth.
         patience: Judgements in a row below the level after which the weight is lowered; it is
             lowered again after as many more.
         shrink: What the unsupervised weight is multiplied by then, in [0, 1).
@@ -56,17 +60,17 @@ class TeacherGuardHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None
     ) -> None:
         """Takes note of a new judgement."""
-        iteration, map50 = runner.message_hub.get_info(TEACHER_ON_CALIBRATION, (-1, 0.0))
+        nothing = -1, 0.0, 0
+        iteration, map50, boxes = runner.message_hub.get_info(TEACHER_ON_CALIBRATION, nothing)
         if iteration == runner.iter and not isnan(map50):
-            self._note(runner, map50)
+            self._note(runner, map50, boxes)
 
     def after_train(self, runner: Runner) -> None:
         """Says which teacher was best, and what to do where it was not the last."""
         if self.record is None:
             return
         words = self.record.in_words
-        fell = self.record.last < self.record.level - self.margin
-        if fell and self.record.best_iteration >= 0:
+        if self._fell() and self.record.best_iteration >= 0:
             checkpoint = Path(runner.work_dir) / self.record.best_checkpoint
             runner.logger.warning(
                 f'Judged {words}: the unlabelled images likely did harm, so deploy the best one '
@@ -86,10 +90,16 @@ class TeacherGuardHook(Hook):
         if runner._resume and state:  # the runner tells nobody else
             self.record = TeacherRecord(**state)
 
-    def _note(self, runner: Runner, map50: float) -> None:
+    def _fell(self) -> bool:
+        noise = _BOXES_THAT_MAY_FLIP / self.record.boxes if self.record.boxes else 0.0
+        return self.record.last < self.record.level - max(self.margin, noise)
+
+    def _note(self, runner: Runner, map50: float, boxes: int) -> None:
         iteration = runner.iter
         if self.record is None:
-            self.record = TeacherRecord(map50, iteration, map50, iteration, map50, iteration)
+            self.record = TeacherRecord(
+                map50, iteration, map50, iteration, map50, iteration, boxes=boxes
+            )
             runner.logger.info(
                 f'The teacher begins with {map50:.3f} mAP@0.5 on the calibration images: whether '
                 'unlabelled images help is measured against that.'
@@ -98,7 +108,7 @@ class TeacherGuardHook(Hook):
             return
         record = self.record
         record.last, record.last_iteration = map50, iteration
-        record.falls = record.falls + 1 if map50 < record.level - self.margin else 0
+        record.falls = record.falls + 1 if self._fell() else 0
         lowers = record.falls == self.patience
         if lowers:
             record.falls, record.share = 0, record.share * self.shrink

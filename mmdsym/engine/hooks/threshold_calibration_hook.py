@@ -134,7 +134,8 @@ class ThresholdCalibrationHook(Hook):
         true_boxes = sum(counts for _, counts in parts)
         map50 = mean_average_precision(judged, true_boxes)
         self.own_thresholds = best_f1_thresholds(judged, true_boxes).tolist()
-        runner.message_hub.update_info(TEACHER_ON_CALIBRATION, (runner.iter, map50), resumed=False)
+        judgement = runner.iter, map50, int(true_boxes.sum())
+        runner.message_hub.update_info(TEACHER_ON_CALIBRATION, judgement, resumed=False)
         runner.visualizer.add_scalars({'calibration/teacher_mAP_50': map50}, step=runner.iter)
 
     def _predict(self, runner: Runner) -> LabelledPredictions:
