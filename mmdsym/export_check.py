@@ -20,14 +20,12 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 
+from mmdsym.test_images import paths_of_test_images
 from mmdsym.trained_run import (
     TrainedRun,
     dataloader_for_testing,
-    dataset_for_testing,
     load_strictly,
 )
-
-_IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def compare_predictions(
     """
     detector = init_detector(str(config_path), str(checkpoint_path), device='cpu')
     with tempfile.TemporaryDirectory() as folder:
-        images = _test_images(run.config, count)
+        images = paths_of_test_images(run.config, count)
         random = not images
         if random:
             images = [Path(folder) / 'random.png']
@@ -102,14 +100,3 @@ def _difference(expected: InstanceData, found: InstanceData) -> float:
         return 0.0
     boxes = (expected.bboxes - found.bboxes).abs().max()
     return max(boxes.item(), (expected.scores - found.scores).abs().max().item())
-
-
-def _test_images(config: Config, count: int) -> list[Path]:
-    """Returns up to ``count`` images of the test folder, evenly spread, or none."""
-    dataset = dataset_for_testing(config)
-    prefix = (dataset.get('data_prefix') or {}).get('img', '')
-    folder = Path(dataset.get('data_root') or '') / prefix
-    if not prefix or not folder.is_dir():
-        return []
-    images = sorted(p for p in folder.iterdir() if p.suffix.lower() in _IMAGE_SUFFIXES)
-    return images[:: max(1, len(images) // count)][:count]

@@ -16,6 +16,7 @@ from mmengine.registry import init_default_scope
 
 from mmdsym.errors import UserError
 from mmdsym.export import export_detector
+from mmdsym.test_images import paths_of_test_images
 from mmdsym.trained_run import OWN_THRESHOLDS, find_checkpoint, load_run
 from mmdsym.visualization.detections import thresholds_of
 
@@ -314,6 +315,14 @@ def test_without_test_images_noise_is_compared(retinanet_run, tmp_path):
     run = load_run(retinanet_run)
     run.config.test_dataloader.dataset.data_root = str(tmp_path / 'none')
     assert export_detector(run, tmp_path).comparison.random
+
+
+def test_test_images_are_those_of_the_annotations(retinanet_run):
+    run = load_run(retinanet_run)
+    paths = paths_of_test_images(run.config, 1)
+    assert len(paths) == 1 and paths[0].is_file()
+    run.config.test_dataloader.dataset.ann_file = 'none.json'
+    assert paths_of_test_images(run.config, 1) == []
 
 
 def test_nothing_is_overwritten_unasked(retinanet_run, tmp_path):

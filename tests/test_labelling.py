@@ -32,6 +32,7 @@ from mmdsym.labelling.selection import select
 from mmdsym.labelling.suggesting import Suggestion, Suggestions, _thresholds
 from mmdsym.labelling.worth import NO_DOUBT, Doubt, closeness, disagreement
 from mmdsym.labelling.writing import OWN_ENTRIES, write_suggestions
+from mmdsym.labelling.yolo import alike, as_yolo
 from mmdsym.trained_run import CLIP_FILTER_STATE, OWN_THRESHOLDS, TrainedRun
 
 CLASSES = ('dent', 'spot "deep" & wide')
@@ -242,6 +243,13 @@ def test_all_formats_say_the_same(suggestions, tmp_path):
     assert (out / 'images/deep/a.png').is_file()
     with Image.open(out / 'suggestions.png') as sheet:
         assert sheet.width > 800 and sheet.convert('RGB').getcolors(1 << 20)
+
+
+def test_images_that_would_share_a_yolo_file_have_none(suggestions):
+    other = replace(suggestions.images[1], image=ListedImage('deep/a.jpg', Path('a.jpg')))
+    found = replace(suggestions, images=[*suggestions.images, other])
+    assert alike(found) == ['deep/a.png', 'deep/a.jpg']
+    assert sorted(as_yolo(found)) == ['classes.txt', 'labels/b.txt']
 
 
 def test_a_data_set_is_never_replaced(suggestions, tmp_path):

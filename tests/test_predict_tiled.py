@@ -278,6 +278,10 @@ def _box(row):
         (['--images', 'absent'], "'absent' is no folder with images"),
         (['--merge', 'glue'], "cannot be merged by 'glue'; use nms, greedy-nmm, nmm"),
         (['--tile', '8'], 'too small; give at least 32'),
+        (['--tile', '0'], 'too small; give at least 32'),
+        (['--whole', '-5'], '--whole -5 is no side'),
+        (['--whole', '--tile', '64'], '--whole looks at no tiles: leave out --tile'),
+        (['--image-root', '.'], 'add --ann'),
         (['--score', '3'], r'a score of 3 is outside [0, 1]'),
     ],
 )

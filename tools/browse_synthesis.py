@@ -18,7 +18,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument('--pairs', type=_positive, default=1, help='rows for each class')
     parser.add_argument('--seed', type=int, default=0, help='chooses other examples')
     parser.add_argument(
-        '--synthetic-only', action='store_true', help='painted regions alone, to be shown around'
+        '--synthetic-only',
+        action='store_true',
+        help='painted regions alone; some may still show a real defect',
     )
     add_config_options(parser)
     return parser.parse_args()

@@ -30,6 +30,8 @@ METADATA_KEY = 'mmdsym'
 # Pillow's other decoders are not run, whatever a file is called.
 FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 SUFFIXES = ('.bmp', '.jpg', '.jpeg', '.png', '.tif', '.tiff', '.webp')
+# Sheets of line-scan cameras are larger than what Pillow takes for an attack.
+Image.MAX_IMAGE_PIXELS = 2**28
 COLOURS = ('#e6194b', '#3cb44b', '#4363d8', '#f58231', '#911eb4', '#008080', '#9a6324', '#808000')
 
 
@@ -60,7 +62,7 @@ class Detector:
                 str(path), options, providers=['CPUExecutionProvider']
             )
         except Exception as error:  # onnxruntime has no common class for what it raises
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise Failure(f'{path} cannot be read as ONNX ({reason}); export it again.') from error
         text = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         self.contract = json.loads(text) if text else {}
@@ -107,7 +109,11 @@ class Detector:
         batch = pad(resized, self.contract['resize']).transpose(2, 0, 1)[None]
         self.check_size(batch.shape[3], batch.shape[2])
         feed = {self.contract['input']['name']: np.ascontiguousarray(batch)}
-        boxes, scores, labels = (part[0] for part in self.session.run(None, feed))
+        try:
+            outputs = self.session.run(None, feed)
+        except Exception as error:  # onnxruntime has no common class for what it raises
+            raise Failure(f'the model cannot look at it ({first_line(error)})') from error
+        boxes, scores, labels = (part[0] for part in outputs)
         boxes, scores, labels = self.select(boxes, scores, labels)
         boxes = (boxes / scale).clip(0, [image.width, image.height] * 2)
         return [
@@ -150,6 +156,12 @@ class Detector:
             boxes, scores, labels = boxes[kept], scores[kept], labels[kept]
         shown = scores >= self.thresholds[labels]
         return boxes[shown], scores[shown], labels[shown]
+
+
+def first_line(error: Exception) -> str:
+    """Returns what an error says, or what it is where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def windows(width: int, height: int, tiling: dict) -> list[tuple[int, int, int, int]]:
@@ -284,21 +296,33 @@ def read_image(path: Path) -> tuple[Image.Image, str]:
             return image.convert('RGB'), ', '.join(notes)
     except Failure:
         raise
+    except Image.DecompressionBombError as error:
+        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise Failure(f'it has more than {limit} megapixels; cut it into parts') from error
     # Pillow's plugins raise whatever a broken file makes them raise.
     except Exception as error:
         raise Failure(f'it cannot be read as an image ({type(error).__name__})') from error
 
 
-def list_images(targets: list[Path]) -> list[Path]:
+def list_images(targets: list[Path], drawn: Path | None = None) -> list[Path]:
     """Lists files as they are named, and the images in folders, at any depth, sorted.
 
+    Hidden files are no images, nor is what an earlier run has drawn.
+
+    Args:
+        targets: Files and folders.
+        drawn: Folder of drawn images; it may lie among the others.
+
     Raises:
-        Failure: A target does not exist, or there is no image at all.
+        Failure: A target does not exist or shall be drawn into, or there is no image at all.
     """
     found = []
     for target in targets:
+        if drawn is not None and drawn.resolve() == target.resolve():
+            raise Failure(f'--draw {drawn} is the folder of the images; name another.')
         if target.is_dir():
-            found += sorted(p for p in target.rglob('*') if p.suffix.lower() in SUFFIXES)
+            inside = (p for p in target.rglob('*') if p.suffix.lower() in SUFFIXES)
+            found += sorted(p for p in inside if is_input(p, target, drawn))
         elif target.is_file():
             found.append(target)
         else:
@@ -306,6 +330,12 @@ def list_images(targets: list[Path]) -> list[Path]:
     if not found:
         raise Failure(f'no image was found in {targets[0]} (looked for {", ".join(SUFFIXES)}).')
     return found
+
+
+def is_input(path: Path, folder: Path, drawn: Path | None) -> bool:
+    """Says whether an image in a folder was put there to be looked at."""
+    hidden = any(part.startswith('.') for part in path.relative_to(folder).parts)
+    return not hidden and (drawn is None or drawn.resolve() not in path.resolve().parents)
 
 
 def draw(image: Image.Image, boxes: list[dict], classes: list[str]) -> Image.Image:
@@ -381,16 +411,29 @@ def drawn_path(folder: Path, path: Path, number: int) -> Path:
     return folder / f'{number:05d}_{path.stem}.png'
 
 
-def check_targets(arguments: argparse.Namespace, paths: list[Path]) -> None:
-    """Refuses before any work what could not be written, or would replace something."""
+def check_arguments(arguments: argparse.Namespace, paths: list[Path]) -> None:
+    """Refuses before any work what makes no sense, could not be written or would be replaced."""
     if arguments.out.suffix.lower() not in ('.json', '.csv'):
         raise Failure(f'{arguments.out} must end in .json or .csv.')
+    if arguments.score is not None and not 0 <= arguments.score <= 1:
+        raise Failure(f'--score {arguments.score} is none; give one in 0..1.')
+    if arguments.threads < 0:
+        raise Failure(f'--threads {arguments.threads} is no number of threads; give 0 or more.')
     targets = [arguments.out]
     if arguments.draw:
         targets += [drawn_path(arguments.draw, path, i) for i, path in enumerate(paths)]
     for target in targets:
         if target.exists() and not arguments.force:
             raise Failure(f'{target} exists; add --force to replace it, or name another.')
+    for folder in (arguments.out.parent, *([arguments.draw] if arguments.draw else [])):
+        check_folder(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuses a folder, which may be missing yet, that files cannot be written into."""
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise Failure(f'nothing can be written into {there}; name another folder.')
 
 
 def choose_tiling(trained: dict | None, size: int | None, overlap: float | None) -> dict | None:
@@ -413,8 +456,8 @@ def choose_tiling(trained: dict | None, size: int | None, overlap: float | None)
 
 def run(arguments: argparse.Namespace) -> int:
     """Detects on all images; returns the exit status."""
-    paths = list_images(arguments.images)
-    check_targets(arguments, paths)
+    paths = list_images(arguments.images, arguments.draw)
+    check_arguments(arguments, paths)
     detector = Detector(arguments.model, arguments.threads, arguments.score)
     detector.tiling = choose_tiling(detector.tiling, arguments.tile, arguments.overlap)
     done, skipped, seconds = [], [], 0.0
@@ -424,9 +467,10 @@ def run(arguments: argparse.Namespace) -> int:
             begin = time.perf_counter()
             boxes = detector.find(image)
             seconds += time.perf_counter() - begin
-        except Failure as failure:
-            print(f'skipped {path}: {failure}', file=sys.stderr)
-            skipped.append({'file': str(path), 'reason': str(failure)})
+        except (Failure, MemoryError) as fault:
+            reason = str(fault) or 'it does not fit into the memory'
+            print(f'skipped {path}: {reason}', file=sys.stderr)
+            skipped.append({'file': str(path), 'reason': reason})
             continue
         if note:
             print(f'{path}: {note}')
@@ -435,7 +479,9 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.draw:
             picture = draw(image, boxes, detector.classes)
             write(drawn_path(arguments.draw, path, number), as_png(picture))
-    write(arguments.out, as_text(arguments.out, detector, done, skipped).encode())
+    # Names of files need not be text.
+    content = as_text(arguments.out, detector, done, skipped).encode(errors='backslashreplace')
+    write(arguments.out, content)
     count = sum(len(entry['boxes']) for entry in done)
     each = f', {1000 * seconds / len(done):.1f} ms each' if done else ''
     print(f'{arguments.out}: {count} boxes on {len(done)} images{each}; {len(skipped)} skipped')
@@ -444,6 +490,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main() -> None:
     """Runs, and tells the user's own faults in one line."""
+    # Names of files need not be text.
+    sys.stdout.reconfigure(errors='backslashreplace')
     try:
         raise SystemExit(run(parse_arguments()))
     except Failure as failure:

@@ -38,7 +38,12 @@ def parse_arguments() -> argparse.Namespace:
         help="COCO json of whole images; default: that of the run's data, val_whole.json",
     )
     add('--image-root', type=Path, help="where the json's file names start; default: its folder")
-    add('--tile', type=int, metavar='PIXELS', help='side of a tile; default: as in training')
+    add(
+        '--tile',
+        type=int,
+        metavar='PIXELS',
+        help='side of a tile; default: as in training',
+    )
     add('--overlap', type=float, help='share that neighbours share; default: as in training')
     add('--merge', default='nms', help='nms (default), greedy-nmm or nmm')
     add('--merge-threshold', type=float, default=0.5, help='shared part of the smaller box (0.5)')
@@ -101,15 +106,24 @@ def choose_tiling(arguments: argparse.Namespace, run: TrainedRun) -> Tiling | No
     from mmdsym.tiling.whole_images import tiling_of
 
     if arguments.whole is not None:
+        _refuse_beside_whole(arguments)
         return None
     trained = tiling_of(run)
-    size = arguments.tile or (trained.size if trained else None)
+    size = arguments.tile if arguments.tile is not None else trained and trained.size
     if size is None:
         raise UserError('the data of this run have no tiles; say their side with --tile.')
     overlap = arguments.overlap
     if overlap is None:
         overlap = trained.overlap if trained else 0.2
     return Tiling(size, overlap)
+
+
+def _refuse_beside_whole(arguments: argparse.Namespace) -> None:
+    if arguments.whole < 0:
+        raise UserError(f'--whole {arguments.whole} is no side: give pixels, or no number at all.')
+    given = (arguments.tile, arguments.overlap, arguments.with_whole or None)
+    if any(one is not None for one in given):
+        raise UserError('--whole looks at no tiles: leave out --tile, --overlap and --with-whole.')
 
 
 def choose_scores(arguments: argparse.Namespace, run: TrainedRun) -> dict[str, Any]:
@@ -136,6 +150,8 @@ def choose_images(arguments: argparse.Namespace, run: TrainedRun) -> WholeImages
 
     if arguments.images is not None:
         return from_folder(arguments.images, run.classes)
+    if arguments.image_root is not None and arguments.ann is None:
+        raise UserError('--image-root is where the names in a json start: add --ann.')
     if arguments.ann is not None:
         root = arguments.image_root or arguments.ann.parent
         return from_json(arguments.ann, root, run.classes)

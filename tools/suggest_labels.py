@@ -79,6 +79,7 @@ def main() -> None:
     from mmdsym.labelling.image_list import read_image_list
     from mmdsym.labelling.label_studio import LINK
     from mmdsym.labelling.writing import refuse_to_overwrite
+    from mmdsym.labelling.yolo import alike
     from mmdsym.trained_run import load_run
 
     refuse_to_overwrite(args.out, args.force)
@@ -93,6 +94,11 @@ def main() -> None:
     write_suggestions(found, args.out, LINK if args.link is None else args.link, args.force)
     for sentence in found.left_out:
         print(sentence)
+    shared = alike(found)
+    if shared:
+        print(
+            f'yolo/ has no labels of {", ".join(shared)}, whose names differ in the suffix alone.'
+        )
     for entry in found.images[:10]:
         print(f'{entry.rank:4d}  {entry.score:.3f}  {entry.image.name}: {entry.reason}')
     print(f'{len(found.images)} of {found.looked_at} images are suggested in {args.out}')

@@ -11,6 +11,7 @@ import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
 from mmdsym.command_line import add_run_arguments, build_runner, read_config
 from mmdsym.config_faults import config_faults_told
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.output_place import require_writable
 from mmdsym.test_time_views import see_all_orientations
 
 
@@ -57,6 +58,11 @@ def load_config(args: argparse.Namespace) -> Config:
     if args.tta:
         see_all_orientations(cfg)
     if args.out:
+        if not args.out.endswith(('.pkl', '.pickle')):
+            raise UserError(f'--out {args.out} is to be a pickle: name it .pkl.')
+        if Path(args.out).exists():
+            raise UserError(f'--out {args.out} exists: move it away, or name another file.')
+        require_writable(Path(args.out).parent)
         evaluators = cfg.test_evaluator
         evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
         cfg.test_evaluator = [*evaluators, dict(type='DumpResults', out_file_path=args.out)]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +10,12 @@ import numpy as np
 import torch
 from mmcv import imwrite
 from mmcv.transforms import Compose
-from mmdet.registry import DATASETS
 from mmdet.structures import DetDataSample
 from mmengine import Config
 from mmengine.structures import InstanceData
 from torch import Tensor, nn
+
+from mmdsym.test_images import paths_of_test_images
 
 _NOISE_SIZE = (200, 224)
 
@@ -57,7 +56,7 @@ def read_frames(config: Config, count: int) -> tuple[list[Frame], bool]:
         The images, and whether they are real: without test images one of noise stands in.
     """
     pipeline = Compose(config.test_pipeline)
-    paths = _paths_of_test_images(config, count)
+    paths = paths_of_test_images(config, count)
     with tempfile.TemporaryDirectory() as folder:
         if not paths:
             noise = np.random.default_rng(0).integers(0, 256, (*_NOISE_SIZE, 3), dtype=np.uint8)
@@ -77,16 +76,3 @@ def predict(detector: nn.Module, frame: Frame) -> InstanceData:
     data = dict(inputs=[frame.pixels], data_samples=[sample])
     with torch.no_grad():
         return detector.test_step(data)[0].pred_instances
-
-
-def _paths_of_test_images(config: Config, count: int) -> list[Path]:
-    try:
-        # pycocotools reports on stdout what nobody asked for.
-        with contextlib.redirect_stdout(io.StringIO()):
-            data_set = DATASETS.build(config.test_dataloader.dataset)
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    count = min(count, len(data_set))
-    chosen = [(2 * place + 1) * len(data_set) // (2 * count) for place in range(count)]
-    paths = [Path(data_set.get_data_info(index)['img_path']) for index in chosen]
-    return [path for path in paths if path.is_file()]

@@ -88,7 +88,9 @@ def draw_synthesis_sheet(
 def draw_synthetic_regions(
     folder: Path, classes: Sequence[str], per_size: int = 2, seed: int = 0
 ) -> SynthesisSheet:
-    """Draws a row for each class of painted regions alone: not one pixel of a labelled image.
+    """Draws a row for each class of painted regions alone.
+
+    No real defect stands beside them. Copied or repainted ones can still show much of one.
 
     Args:
         folder: A finished cache.

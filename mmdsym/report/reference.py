@@ -77,8 +77,9 @@ def find_reference(work_dir: Path, config: Config) -> Reference | None:
             own = _read_config(folder)
             if own.get('split') == config.get('split'):
                 found.append(_judge(folder, own, config))
-        except _INCOMPARABLE:
-            continue  # no supervised run, or one that cannot be compared
+        # No supervised run, or one that cannot be compared: its config may be anything.
+        except Exception:
+            continue
     length = _length(config)
     return max(found, key=lambda one: (one.step == length, one.map50), default=None)
 

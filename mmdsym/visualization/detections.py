@@ -188,7 +188,7 @@ def _spread(total: int, count: int) -> list[int]:
 def _open(path: Path) -> Image.Image:
     try:
         return read_rgb(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"the image '{path}' cannot be read; repair or remove it.") from error
 
 

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -193,11 +194,57 @@ def test_one_line_says_what_is_wrong(models, picture, tmp_path):
         ((models[0], tmp_path / 'none', '--out', tmp_path / 'b.json'), 'does not exist'),
         ((models[0], image, '--out', tmp_path / 'b.txt'), 'must end in .json or .csv'),
         ((models[0], image, '--out', out), '--force'),
+        ((models[0], image, '--out', tmp_path / 'b.csv', '--score', 'nan'), '--score nan is none'),
+        ((models[0], image, '--out', tmp_path / 'b.csv', '--score', '1.5'), '--score 1.5 is none'),
+        ((models[0], image, '--out', tmp_path / 'b.csv', '--threads', '-1'), '--threads -1'),
+        ((models[0], image, '--out', out / 'b.csv'), 'nothing can be written into'),
+        ((models[0], image, '--out', tmp_path / 'b.csv', '--draw', out / 'd'), 'can be written'),
+        ((models[0], image.parent, '--out', tmp_path / 'b.csv', '--draw', image.parent), '--draw'),
     ):
         done = isolated(*arguments)
         assert done.returncode == 2 and said in done.stderr
         assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
     assert out.read_text() == 'mine'
+
+
+def test_hidden_files_and_what_was_drawn_are_not_looked_at(script, picture):
+    folder = picture('a.png').parent
+    (folder / '.hidden').mkdir()
+    (folder / 'drawn').mkdir()
+    for name in ('._a.png', '.hidden/b.png', 'drawn/00000_a.png', 'c.png'):
+        (folder / name).write_bytes((folder / 'a.png').read_bytes())
+    listed = script.list_images([folder], folder / 'drawn')
+    assert [path.name for path in listed] == ['a.png', 'c.png']
+
+
+def test_an_image_too_many_for_the_model_is_named(script, models, picture, monkeypatch, capsys):
+    out = picture('b.png').parents[1] / 'boxes.json'
+    asked = []
+
+    def run(self, names, feed):
+        asked.append(feed)
+        if len(asked) == 2:
+            raise RuntimeError('[ONNXRuntimeError] bad allocation\nand more')
+        return np.zeros((1, 0, 4)), np.zeros((1, 0)), np.zeros((1, 0), int)
+
+    monkeypatch.setattr(script.onnxruntime.InferenceSession, 'run', run)
+    arguments = [models[0], picture('a.png'), picture('b.png'), picture('c.png'), '--out', out]
+    monkeypatch.setattr(sys, 'argv', ['infer_onnx.py', *map(str, arguments)])
+    assert script.run(script.parse_arguments()) == 1
+    assert 'b.png: the model cannot look at it ([ONNXRuntimeError] bad allocation)' in (
+        capsys.readouterr().err
+    )
+    result = json.loads(out.read_text())
+    assert [Path(one['file']).name for one in result['images']] == ['a.png', 'c.png']
+    assert len(result['skipped']) == 1
+
+
+def test_a_name_that_is_no_text_reaches_the_table(models, picture, tmp_path):
+    odd = picture('a.png').rename(tmp_path / os.fsdecode(b'caf\xe9.png'))
+    out = tmp_path / 'boxes.csv'
+    done = isolated(models[0], odd, '--out', out, '--score', '0')
+    assert done.returncode == 0, done.stderr
+    assert 'caf\\udce9.png' in out.read_text()
 
 
 def test_another_size_than_the_fixed_one_is_named(run, script, picture, tmp_path):
