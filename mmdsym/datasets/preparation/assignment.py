@@ -50,7 +50,7 @@ def read_list(path: Path, images: Sequence[SourceImage]) -> set[str]:
         for key in (image.name, image.path.name, image.stem):
             known.setdefault(key, set()).add(image.name)
     try:
-        text = path.read_text('utf-8')
+        text = path.read_text('utf-8-sig')
     except ValueError as error:
         raise UserError(
             f'the list {path} is no text in UTF-8; give one with a name of an image in each line'

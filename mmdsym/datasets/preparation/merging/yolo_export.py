@@ -40,7 +40,7 @@ def read_yolo_export(root: Path, corrections: Corrections) -> None:
 
 def _read_boxes(path: Path, names: list[str], size: tuple[int, int]) -> list[Box]:
     boxes = []
-    for row, line in enumerate(path.read_text('utf-8').split('\n'), start=1):
+    for row, line in enumerate(path.read_text('utf-8-sig').split('\n'), start=1):
         if not line.strip():
             continue
         try:

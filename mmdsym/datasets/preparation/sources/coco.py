@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from mmdsym.datasets.preparation.boxes import Edges, coco_to_edges
@@ -24,17 +24,24 @@ from mmdsym.datasets.preparation.sources.files import (
     list_files,
     list_images,
     names_for,
-    split_of_folder,
     split_of_name,
 )
+from mmdsym.datasets.preparation.sources.folders import stated_path
+from mmdsym.datasets.preparation.sources.listed_files import ListedFiles
 from mmdsym.datasets.preparation.sources.regions import edges_of_segmentation
 from mmdsym.errors import UserError
 
 ROBOFLOW_NAME = '_annotations.coco.json'
+MISSING_CURE = (
+    'add the image, name its folder in the entry, remove the entry, or let --fix leave it out'
+)
 IMAGE_CURE = 'correct the entry, or let --fix leave out its image'
 IGNORE_CURE = 'correct or remove the entry, or let --fix ignore it'
 
 Id = int | float | str | None
+
+Document = tuple[Path, str | None, dict]
+"""A json, its split, and what it says."""
 
 
 def is_coco(root: Path) -> bool:
@@ -54,13 +61,20 @@ def read_coco(root: Path) -> Source:
     Raises:
         UserError: When no json can be read or two describe the same split.
     """
-    documents = choose_documents(root)
+    documents, unused = choose_documents(root)
     classes, headings = _class_names(documents)
     reader = _Reader(Source('coco', root, classes, []), root)
+    for path, _, content in documents:
+        reader.files.claim(file_names(content), path)
     # Held-out jsons come first: an image that training lists as well stays held out.
     order = {'val': 0, 'test': 1, 'train': 2, None: 3}
     for path, split, content in sorted(documents, key=lambda document: order[document[1]]):
         reader.read(path, split, content)
+    if unused:
+        reader.source.notes.append(
+            f'{", ".join(unused)} says no split, as other jsons do, and was not used: all images '
+            'with boxes in it stand in the others.'
+        )
     if headings:
         reader.source.notes.append(
             f'{", ".join(headings)} heads other categories and has no box: it is no class.'
@@ -68,17 +82,23 @@ def read_coco(root: Path) -> Source:
     unlisted = reader.count_unlisted()
     if unlisted:
         reader.source.notes.append(
-            f'{unlisted} image files are listed in no json and were left out; give their folder '
-            'with --unlabelled-dir to use them.'
+            f'{unlisted} image files are listed in no json that is used and were left out; give '
+            'their folder with --unlabelled-dir to use them.'
         )
     return reader.source
 
 
-def choose_documents(root: Path) -> list[tuple[Path, str | None, dict]]:
-    """The jsons to read, with their splits.
+def choose_documents(root: Path) -> tuple[list[Document], list[str]]:
+    """Chooses the jsons to read.
+
+    Where some say their split, those that say none are left out: they commonly hold all of it.
+
+    Returns:
+        The jsons with their splits, and the names of those left out that have annotations.
 
     Raises:
-        UserError: When there is none or when two describe the same split.
+        UserError: When there is none, when two describe the same split, or when one that says no
+            split has boxes of images that the others lack.
     """
     by_split: dict[str | None, list[tuple[Path, dict]]] = defaultdict(list)
     for path in list_files(root, {'.json'}):
@@ -87,8 +107,7 @@ def choose_documents(root: Path) -> list[tuple[Path, str | None, dict]]:
             by_split[split_of_name(path, root)].append((path, content))
     if not by_split:
         raise UserError(f'{root} holds no readable COCO json; choose another --layout')
-    if set(by_split) - {None}:
-        by_split.pop(None, None)
+    undecided = by_split.pop(None, []) if set(by_split) - {None} else []
     for split, found in by_split.items():
         if len(found) > 1:
             names = ' and '.join(str(path.relative_to(root)) for path, _ in found[:2])
@@ -96,7 +115,30 @@ def choose_documents(root: Path) -> list[tuple[Path, str | None, dict]]:
                 f'{names} in {root} both describe {split or "all images"}; keep only the one '
                 'that shall be used'
             )
-    return [(found[0][0], split, found[0][1]) for split, found in by_split.items()]
+    documents = [(found[0][0], split, found[0][1]) for split, found in by_split.items()]
+    undecided = [(path, content) for path, content in undecided if content['annotations']]
+    for path, content in undecided:
+        _refuse_to_lose(path, content, documents)
+    return documents, [path.relative_to(root).as_posix() for path, _ in undecided]
+
+
+def _refuse_to_lose(path: Path, content: Mapping, documents: Sequence[Document]) -> None:
+    """Raises when a json that is left out has boxes of images that no other json lists."""
+    listed = {stated_path(name).name for _, _, other in documents for name in file_names(other)}
+    with_boxes = {id_of(annotation, 'image_id') for annotation in content['annotations']}
+    images = [image for image in content['images'] if id_of(image) in with_boxes]
+    lost = [n for n in file_names({'images': images}) if stated_path(n).name not in listed]
+    if lost:
+        raise UserError(
+            f'{path} says no split while {documents[0][0].name} does, and {len(lost)} of its '
+            f'images are in no other json, such as {lost[0]}; put train, val or test into its '
+            'name, or remove it'
+        )
+
+
+def file_names(content: Mapping[str, Any]) -> list[str]:
+    """The files that a json lists, as it states them."""
+    return [str(entry.get('file_name', '')) for entry in content['images']]
 
 
 class _Reader:
@@ -104,13 +146,10 @@ class _Reader:
 
     def __init__(self, source: Source, root: Path) -> None:
         self.source = source
-        self._root = root
         paths = list_images(root)
         self._names = names_for(paths, root)
         self._taken: dict[Path, str | None] = {}
-        self._by_name: dict[str, list[Path]] = defaultdict(list)
-        for path in paths:
-            self._by_name[path.name].append(path)
+        self.files = ListedFiles(paths, root)
 
     def count_unlisted(self) -> int:
         """How many image files no json has listed so far."""
@@ -153,10 +192,10 @@ class _Reader:
     def _add_image(self, document: Path, split: str | None, entry: Mapping) -> SourceImage | None:
         """Adds an image; returns None when its file is missing or listed already."""
         file_name = str(entry.get('file_name', ''))
-        path = self._find(file_name, document, split)
-        if path is None:
-            cure = 'add the image, remove its entry, or let --fix leave it out'
-            self._tell(WITHOUT_IMAGE, document, f'image {file_name} is missing', cure)
+        try:
+            path = self.files.find(file_name, document, split)
+        except LookupError as error:
+            self._tell(WITHOUT_IMAGE, document, str(error.args[0]), MISSING_CURE)
             return None
         if path in self._taken:
             other = self._taken[path]
@@ -187,21 +226,6 @@ class _Reader:
         number = id_of(annotation, 'category_id')
         label = labels.get(number, f'number {number}')
         image.boxes.append(Box(*edges, label=label, ignore=bool(annotation.get('iscrowd'))))
-
-    def _find(self, file_name: str, document: Path, split: str | None) -> Path | None:
-        """The file that an entry names, wherever the layout keeps it.
-
-        Of several files of that name, the one that shares more of the named path wins, then one
-        in a folder of the same split, then one beside the json.
-        """
-        wanted = PureWindowsPath(file_name).parts
-
-        def fit(path: Path) -> tuple[int, bool, bool]:
-            same = [a == b for a, b in zip(reversed(path.parts), reversed(wanted), strict=False)]
-            in_split = split_of_folder(path, self._root) == split
-            return (same + [False]).index(False), in_split, path.parent == document.parent
-
-        return max(self._by_name.get(wanted[-1] if wanted else '', []), key=fit, default=None)
 
     def _tell(self, kind: str, file: Path, message: str, cure: str, image: str = '') -> None:
         self.source.problems.append(Problem(kind, file, message, cure, image))

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 
+from mmdsym.errors import UserError
+
 IMAGE_SUFFIXES = frozenset({'.bmp', '.jpeg', '.jpg', '.png', '.tif', '.tiff', '.webp'})
 
 SPLIT_WORDS = {
@@ -18,6 +20,10 @@ SPLIT_WORDS = {
     'test': 'test',
     'testing': 'test',
 }
+
+_BESIDE_A_SPLIT = frozenset(
+    {'', 'annotations', 'data', 'image', 'images', 'img', 'imgs', 'labels', 'set', 'split'}
+)
 
 
 def list_files(folder: Path, suffixes: Iterable[str]) -> list[Path]:
@@ -49,19 +55,39 @@ def names_for(paths: Iterable[Path], root: Path) -> dict[Path, str]:
 
 
 def split_of_folder(path: Path, root: Path) -> str | None:
-    """The split that a folder above a file names, the closest one first; None without one."""
-    folders = path.relative_to(root).parent.parts
-    words = (SPLIT_WORDS.get(folder.lower()) for folder in reversed(folders))
-    return next((split for split in words if split), None)
+    """The split that a folder above a file names, the closest one first; None without one.
+
+    A folder called `train` counts before one that merely has the word in its name, such as
+    `train2017` or `val_images`.
+    """
+    folders = path.relative_to(root).parent.parts[::-1]
+    words = (SPLIT_WORDS.get(folder.lower()) for folder in folders)
+    splits = (*words, *map(_split_in, folders))
+    return next((split for split in splits if split), None)
 
 
 def split_of_name(path: Path, root: Path) -> str | None:
     """The split that a file's name or a folder above it names, such as `instances_val2017`."""
     for part in reversed(PurePath(path.relative_to(root)).parts):
-        for word in re.split(r'[^a-z]+', part.lower()):
+        for word in _words(part):
             if word in SPLIT_WORDS:
                 return SPLIT_WORDS[word]
     return None
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a list that are not blank, without the mark that Windows puts before UTF-8.
+
+    Raises:
+        UserError: When it is no text in UTF-8.
+    """
+    try:
+        text = path.read_text('utf-8-sig')
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f'{path} cannot be read as text in UTF-8 ({error}); save it as such'
+        ) from error
+    return [line.strip() for line in text.split('\n') if line.strip()]
 
 
 def subfolder(folder: Path, *names: str) -> Path | None:
@@ -70,6 +96,16 @@ def subfolder(folder: Path, *names: str) -> Path | None:
         return None
     present = {path.name.lower(): path for path in sorted(folder.iterdir()) if path.is_dir()}
     return next((present[name.lower()] for name in names if name.lower() in present), None)
+
+
+def _split_in(folder: str) -> str | None:
+    """The split that a folder's name says, and nothing else: test_bench is no split."""
+    words = set(_words(folder)) - _BESIDE_A_SPLIT
+    return SPLIT_WORDS.get(words.pop()) if len(words) == 1 else None
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r'[^a-z]+', name.lower())
 
 
 def _is_hidden(path: Path, folder: Path) -> bool:

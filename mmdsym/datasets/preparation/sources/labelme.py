@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from mmdsym.datasets.preparation.boxes import Edges
@@ -25,8 +24,10 @@ from mmdsym.datasets.preparation.sources.files import (
     names_for,
     split_of_folder,
 )
+from mmdsym.datasets.preparation.sources.folders import stated_path
+from mmdsym.datasets.preparation.sources.pairing import ImagePairing, stem_of
 from mmdsym.datasets.preparation.sources.regions import edges_of_png, edges_of_points
-from mmdsym.datasets.preparation.sources.xml import UNREADABLE_CURE, missing_image
+from mmdsym.datasets.preparation.sources.xml import UNREADABLE_CURE
 
 Shape = tuple[str, Edges, str | None]
 """Class name, edges in pixels, and the group that it belongs to, None for none."""
@@ -50,16 +51,11 @@ def read_labelme(root: Path) -> Source:
     """
     paths = list_images(root)
     names = names_for(paths, root)
-    images = {
-        path: SourceImage(path, names[path], split=split_of_folder(path, root)) for path in paths
-    }
-    source = Source('labelme', root, [], list(images.values()))
-    by_name: dict[str, list[Path]] = defaultdict(list)
-    for path in paths:
-        by_name[path.name].append(path)
-        by_name[path.stem].append(path)
+    images = [SourceImage(path, names[path], split=split_of_folder(path, root)) for path in paths]
+    source = Source('labelme', root, [], images)
+    pairing = ImagePairing(images, root)
     for path in list_files(root, {'.json'}):
-        source.problems += _read_file(path, images, by_name)
+        source.problems += _read_file(path, pairing)
     source.classes = sorted({label for image in source.images for label in image.labels})
     return source
 
@@ -132,18 +128,15 @@ def read_shape(shape: Mapping[str, Any]) -> Shape:
     return label, edges, None if group is None else str(group)
 
 
-def _read_file(
-    path: Path, images: Mapping[Path, SourceImage], by_name: Mapping[str, list[Path]]
-) -> list[Problem]:
+def _read_file(path: Path, pairing: ImagePairing) -> list[Problem]:
     """Gives the image of a json its boxes; returns what is wrong with the json."""
     try:
         content = load_shapes(path)
     except ValueError as error:
-        image = _image_of(path, {}, images, by_name)
-        return [_unreadable(path, str(error), image)]
-    image = _image_of(path, content, images, by_name)
-    if image is None:
-        return [missing_image(path)]
+        return [_unreadable(path, str(error), _image_of(path, {}, pairing))]
+    image = _image_of(path, content, pairing)
+    if isinstance(image, Problem):
+        return [image]
     if image.annotation is not None:
         message = f'speaks of {image.name}, as {image.annotation} does'
         cure = 'keep one of the two, or let --fix ignore this one'
@@ -159,24 +152,15 @@ def _read_file(
 
 
 def _image_of(
-    path: Path,
-    content: Mapping[str, Any],
-    images: Mapping[Path, SourceImage],
-    by_name: Mapping[str, list[Path]],
-) -> SourceImage | None:
-    """The image that a json names, else the one of the same stem; the closest of several."""
-    named = PureWindowsPath(str(content.get('imagePath') or '')).name
-    candidates = by_name.get(named) or by_name.get(path.stem) or []
-
-    def shared(candidate: Path) -> int:
-        pairs = zip(candidate.parts, path.parts, strict=False)
-        return next((i for i, (a, b) in enumerate(pairs) if a != b), len(path.parts))
-
-    best = max(candidates, key=shared, default=None)
-    return images.get(best) if best else None
+    path: Path, content: Mapping[str, Any], pairing: ImagePairing
+) -> SourceImage | Problem:
+    """The image that a json names, else the one of the same stem."""
+    named = stated_path(str(content.get('imagePath') or ''))
+    return pairing.find(path, [stem_of(named), path.stem], named)
 
 
-def _unreadable(path: Path, reason: str, image: SourceImage | None) -> Problem:
-    if image is not None:
-        image.annotation = image.annotation or path
-    return Problem(UNREADABLE, path, reason, UNREADABLE_CURE, image.name if image else '')
+def _unreadable(path: Path, reason: str, image: SourceImage | Problem) -> Problem:
+    if isinstance(image, Problem):
+        return Problem(UNREADABLE, path, reason, UNREADABLE_CURE)
+    image.annotation = image.annotation or path
+    return Problem(UNREADABLE, path, reason, UNREADABLE_CURE, image.name)

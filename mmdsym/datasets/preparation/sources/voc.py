@@ -9,6 +9,7 @@ from mmdsym.datasets.preparation.sources.files import (
     list_files,
     list_images,
     names_for,
+    read_lines,
     split_of_folder,
     subfolder,
 )
@@ -31,6 +32,9 @@ def read_voc(root: Path, layout: str = 'voc') -> Source:
     Args:
         root: The folder.
         layout: Name of the layout for the data card.
+
+    Raises:
+        UserError: When a list of ImageSets/Main/ is no text.
     """
     image_folder = subfolder(root, 'JPEGImages', 'IMAGES') or root
     annotation_folder = subfolder(root, 'Annotations') or root
@@ -46,19 +50,22 @@ def read_voc(root: Path, layout: str = 'voc') -> Source:
         for path in paths
     ]
     files = list_files(annotation_folder, {'.xml'})
-    problems, notes = attach_voc_annotations(images, files)
+    problems, notes = attach_voc_annotations(images, files, root)
     classes = sorted({label for image in images for label in image.labels})
     return Source(layout, root, classes, images, problems, notes)
 
 
 def _image_sets(root: Path) -> dict[str, str]:
-    """Image stem to split, as ImageSets/Main/ has it; a more specific list wins."""
+    """Image stem to split, as ImageSets/Main/ has it; a more specific list wins.
+
+    Raises:
+        UserError: When a list is no text.
+    """
     folder = root / 'ImageSets' / 'Main'
     splits: dict[str, str] = {}
     for stem, split in LIST_FILES.items():
         path = folder / f'{stem}.txt'
         if path.is_file():
-            for line in path.read_text('utf-8', 'backslashreplace').split('\n'):
-                if line.strip():
-                    splits.setdefault(line.split()[0], split)
+            for line in read_lines(path):
+                splits.setdefault(line.split()[0], split)
     return splits

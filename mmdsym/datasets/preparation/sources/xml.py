@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PureWindowsPath
+from pathlib import Path, PurePath
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml import DefusedXmlException
@@ -15,12 +14,12 @@ from mmdsym.datasets.preparation.boxes import Edges, voc_is_one_based, voc_to_ed
 from mmdsym.datasets.preparation.records import (
     SECOND_ANNOTATION,
     UNREADABLE,
-    WITHOUT_IMAGE,
     Box,
     Problem,
     SourceImage,
 )
-from mmdsym.datasets.preparation.sources.files import IMAGE_SUFFIXES
+from mmdsym.datasets.preparation.sources.folders import stated_path
+from mmdsym.datasets.preparation.sources.pairing import ImagePairing, stem_of
 
 UNREADABLE_CURE = 'mend or remove the file, or let --fix leave out its image'
 
@@ -31,13 +30,13 @@ class VocFile:
 
     Args:
         path: The file.
-        image_stem: Name of the image that it speaks of, without extension, as it says itself.
+        image: The image that it speaks of, as it says itself.
         size: (width, height) that it claims, or None.
         objects: Class name, (xmin, ymin, xmax, ymax) and the `difficult` flag of each object.
     """
 
     path: Path
-    image_stem: str
+    image: PurePath
     size: tuple[int, int] | None
     objects: list[tuple[str, Edges, bool]]
 
@@ -55,41 +54,43 @@ def read_voc_file(path: Path) -> VocFile:
         raise ValueError(f'is not readable as XML ({type(error).__name__}: {error})') from error
     if root.tag != 'annotation':
         raise ValueError(f'is XML but no VOC annotation (its root is <{root.tag}>)')
-    # Both kinds of slash occur, and some names lack the extension.
-    named = PureWindowsPath((root.findtext('filename') or path.name).strip())
     return VocFile(
         path=path,
-        image_stem=named.stem if named.suffix.lower() in IMAGE_SUFFIXES else named.name,
+        image=stated_path((root.findtext('filename') or path.stem).strip()),
         size=_declared_size(root),
         objects=[_read_object(element) for element in root.findall('object')],
     )
 
 
 def attach_voc_annotations(
-    images: Sequence[SourceImage], files: Sequence[Path]
+    images: Sequence[SourceImage], files: Sequence[Path], root: Path
 ) -> tuple[list[Problem], list[str]]:
     """Gives images the boxes of their annotation files.
 
     A file belongs to the image of the same stem; only where there is none, to the image that it
-    names inside. Of several images of one stem, the one that shares more of the path wins.
+    names inside. Of several images of one stem, the one whose sub-folders fit best wins.
+
+    Args:
+        images: Those that may have annotations.
+        files: The annotation files.
+        root: Folder that all of them lie below.
 
     Returns:
         Problems found, and notes on how coordinates were read.
     """
     problems: list[Problem] = []
     pairs: list[tuple[VocFile, SourceImage]] = []
-    by_stem: dict[str, list[SourceImage]] = defaultdict(list)
-    for image in images:
-        by_stem[image.stem].append(image)
+    pairing = ImagePairing(images, root)
     for path in files:
         try:
             voc = read_voc_file(path)
         except ValueError as error:
-            problems.append(_unreadable(path, str(error), _closest(by_stem[path.stem], path)))
+            image = pairing.find(path, [path.stem], PurePath())
+            problems.append(_unreadable(path, str(error), image))
             continue
-        image = _closest(by_stem[path.stem] or by_stem[voc.image_stem], path)
-        if image is None:
-            problems.append(missing_image(path))
+        image = pairing.find(path, [path.stem, stem_of(voc.image)], voc.image)
+        if isinstance(image, Problem):
+            problems.append(image)
         elif image.annotation is not None:
             problems.append(_second_annotation(path, image))
         else:
@@ -103,20 +104,11 @@ def attach_voc_annotations(
     return problems, _notes(one_based, [voc for voc, _ in pairs])
 
 
-def missing_image(annotation: Path) -> Problem:
-    """The problem of an annotation file whose image is not there."""
-    return Problem(
-        WITHOUT_IMAGE,
-        annotation,
-        'its image is missing',
-        'add the image, remove the annotation, or let --fix leave it out',
-    )
-
-
-def _unreadable(path: Path, reason: str, image: SourceImage | None) -> Problem:
-    if image is not None:
-        image.annotation = path
-    return Problem(UNREADABLE, path, reason, UNREADABLE_CURE, image.name if image else '')
+def _unreadable(path: Path, reason: str, image: SourceImage | Problem) -> Problem:
+    if isinstance(image, Problem):
+        return Problem(UNREADABLE, path, reason, UNREADABLE_CURE)
+    image.annotation = path
+    return Problem(UNREADABLE, path, reason, UNREADABLE_CURE, image.name)
 
 
 def _second_annotation(path: Path, image: SourceImage) -> Problem:
@@ -126,14 +118,6 @@ def _second_annotation(path: Path, image: SourceImage) -> Problem:
         f'image {image.name} already has the annotation {image.annotation}',
         'remove one of the two, or let --fix leave this one out',
     )
-
-
-def _closest(images: Sequence[SourceImage], path: Path) -> SourceImage | None:
-    def shared_parts(image: SourceImage) -> int:
-        same = [a == b for a, b in zip(image.path.parts, path.parts, strict=False)]
-        return (same + [False]).index(False)
-
-    return max(images, key=shared_parts, default=None)
 
 
 def _read_object(element: Element) -> tuple[str, Edges, bool]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-
-import yaml
 
 from mmdsym.datasets.preparation.boxes import yolo_to_edges
 from mmdsym.datasets.preparation.inspection import readable_size
@@ -20,13 +18,15 @@ from mmdsym.datasets.preparation.sources.files import (
     list_files,
     list_images,
     names_for,
-    split_of_folder,
+    read_lines,
 )
-from mmdsym.datasets.preparation.sources.xml import UNREADABLE_CURE, missing_image
+from mmdsym.datasets.preparation.sources.pairing import missing_image
+from mmdsym.datasets.preparation.sources.xml import UNREADABLE_CURE
+from mmdsym.datasets.preparation.sources.yolo_splits import read_splits, read_yaml
 from mmdsym.errors import UserError
 
 CLASS_LISTS = frozenset({'classes', 'predefined_classes'})
-NOT_LABELS = CLASS_LISTS | {'train', 'val', 'valid', 'test', 'readme', 'readme.roboflow'}
+NOT_LABELS = frozenset({'train', 'val', 'valid', 'test', 'readme', 'readme.roboflow'})
 
 MAX_CLASSES = 10000
 """More would be a slip: a list is made that is as long as the largest number says."""
@@ -41,12 +41,16 @@ def is_yolo(root: Path) -> bool:
 def read_yolo(root: Path, classes: Sequence[str] | None = None) -> Source:
     """Reads images and label files, whether split above or below images/ and labels/, or not.
 
+    The split comes from data.yaml, else from folders called train, val and so on, else it stays
+    open.
+
     Args:
         root: The folder.
         classes: Class names in the order of the numbers; taken when the folder does not say.
 
     Raises:
-        UserError: When nothing says what the class numbers mean.
+        UserError: When nothing says what the class numbers mean, or data.yaml or a list is
+            unreadable.
     """
     names = read_class_names(root) or list(classes or [])
     if not names:
@@ -56,10 +60,11 @@ def read_yolo(root: Path, classes: Sequence[str] | None = None) -> Source:
         )
     paths = list_images(root)
     image_names = names_for(paths, root)
+    splits, notes = read_splits(root, paths)
     labels = {path: path for path in label_files(root)}
-    source = Source('yolo', root, names, [])
+    source = Source('yolo', root, names, [], notes=notes)
     for path in paths:
-        image = SourceImage(path, image_names[path], split=split_of_folder(path, root))
+        image = SourceImage(path, image_names[path], split=splits[path])
         candidates = (path.with_suffix('.txt'), _in_labels_folder(path, root))
         image.annotation = next((labels.pop(c) for c in candidates if c in labels), None)
         if image.annotation is not None:
@@ -77,7 +82,7 @@ def read_class_names(root: Path) -> list[str]:
             return names
     for path in list_files(root, {'.txt', '.names'}):
         if path.stem.lower() in CLASS_LISTS or path.name.lower() == 'obj.names':
-            return [line.strip() for line in path.read_text('utf-8').split('\n') if line.strip()]
+            return read_lines(path)
     return []
 
 
@@ -111,9 +116,10 @@ def _read_labels(image: SourceImage, names: Sequence[str]) -> list[Problem]:
     if size is None:
         return []
     try:
-        lines = [line for line in image.annotation.read_text('utf-8').split('\n') if line.strip()]
+        text = image.annotation.read_text('utf-8-sig')
     except (OSError, UnicodeDecodeError) as error:
         return [_unreadable(image, f'is not readable as text ({error})')]
+    lines = [line for line in text.split('\n') if line.strip()]
     for row, line in enumerate(lines, start=1):
         try:
             number, edges = parse_label_line(line, *size)
@@ -134,7 +140,14 @@ def label_files(root: Path) -> list[Path]:
     in_labels = [path for path in files if 'labels' in path.relative_to(root).parts[:-1]]
     if in_labels:
         return [path for path in in_labels if path.stem.lower() not in CLASS_LISTS]
-    return [path for path in files if path.stem.lower() not in NOT_LABELS]
+    images = {path.with_suffix('') for path in list_images(root)}
+    return [path for path in files if not _is_list(path, images)]
+
+
+def _is_list(path: Path, images: Collection[Path]) -> bool:
+    """Whether a text file is a list or a note; beside an image of its name it is a label."""
+    stem = path.stem.lower()
+    return stem in CLASS_LISTS or (stem in NOT_LABELS and path.with_suffix('') not in images)
 
 
 def _in_labels_folder(image: Path, root: Path) -> Path:
@@ -148,11 +161,7 @@ def _in_labels_folder(image: Path, root: Path) -> Path:
 
 
 def _names_in_yaml(path: Path) -> list[str]:
-    try:
-        content = yaml.safe_load(path.read_text('utf-8'))
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f'{path} is not readable as YAML; mend or remove it') from error
-    names = content.get('names') if isinstance(content, Mapping) else None
+    names = read_yaml(path).get('names')
     if isinstance(names, Mapping):
         try:
             numbers = {int(number): str(name) for number, name in names.items()}
