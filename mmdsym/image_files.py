@@ -1,4 +1,4 @@
-"""Opening image files of unknown origin with Pillow: few decoders, and one rule for colours."""
+"""Opening image files of unknown origin with Pillow: few decoders, one limit, one colour rule."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from PIL import Image, ImageOps
 
 FORMATS = ('BMP', 'JPEG', 'PNG', 'TIFF', 'WEBP')
 """What is decoded, whatever a file is called; Pillow's other decoders are never run."""
+
+MOST_PIXELS = 2**28
+"""Of the largest image that is read, such as a sheet of 16384 x 16384 from a line camera."""
+
+# Pillow's own limit refuses such sheets. It warns above this one and refuses twice as much, since a
+# file may be made to fill the memory; OpenCV, which training decodes with, takes up to 2**30.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+
+ORIENTATION = 0x0112
+"""Tag of EXIF data that says how an image is turned or mirrored; 1 is upright."""
 
 
 def open_image(source: Path | IO[bytes]) -> Image.Image:
@@ -36,6 +46,32 @@ def upright(opened: Image.Image) -> Image.Image:
         raise ValueError('its pixels have 32 bits; save it with 8 or 16')
     turned = ImageOps.exif_transpose(opened)
     return Image.fromarray(np.asarray(turned).astype(np.uint16)) if deep else turned
+
+
+def is_turned(opened: Image.Image) -> bool:
+    """Whether `upright` changes the image.
+
+    Args:
+        opened: From `open_image`.
+    """
+    return opened.getexif().get(ORIENTATION, 1) in range(2, 9)
+
+
+def is_turned_unseen(opened: Image.Image) -> bool:
+    """Whether an image is turned by data that OpenCV, which training decodes with, does not read.
+
+    Pillow reads EXIF data of WebP too, and where there are none the XMP data of every format.
+
+    Args:
+        opened: From `open_image`; its pixels have not been asked for yet.
+    """
+    if not is_turned(opened):
+        return False
+    if opened.format == 'TIFF':
+        return ORIENTATION not in opened.tag_v2
+    exif = Image.Exif()
+    exif.load(opened.info.get('exif', b''))
+    return opened.format == 'WEBP' or ORIENTATION not in exif
 
 
 def as_rgb(turned: Image.Image) -> Image.Image:

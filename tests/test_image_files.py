@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
+from mmdsym import image_files
+from mmdsym.datasets.loading import LoadCachedImageFromFile
+from mmdsym.datasets.preparation import inspection
 from mmdsym.datasets.preparation.inspection import measure, readable_size, unused_bits
 from mmdsym.datasets.preparation.records import Source, SourceImage
+from mmdsym.errors import UserError
 from mmdsym.image_files import FORMATS, as_rgb, open_image, read_rgb
 
 GREY = np.random.default_rng(5).integers(0, 256, (30, 40), dtype=np.uint8)
@@ -99,12 +105,100 @@ def test_a_camera_that_leaves_bits_unused_is_told(tmp_path, highest, used):
         assert told[0].startswith(f'2 images of 16 bits use {used} of them (no pixel is above')
 
 
-def test_images_are_turned_as_their_exif_data_say(tmp_path):
+def loaded_for_training(path: Path) -> np.ndarray:
+    return LoadCachedImageFromFile().transform(dict(img_path=str(path)))['img'][..., ::-1]
+
+
+def check_turned(path: Path, readable: bool) -> None:
+    """Preparation and training see the same image, or preparation refuses it."""
+    with open_image(path) as opened:
+        size = image_files.upright(opened).size
+    assert readable_size(path) == size
+    if not readable:
+        message = 'is turned by EXIF or XMP data that training does not read in a '
+        assert message in measure(SourceImage(path, path.name))
+        return
+    image, loaded = measured(path), loaded_for_training(path)
+    assert (image.width, image.height) == size == loaded.shape[1::-1]
+    # Decoders of JPEG round differently.
+    assert np.abs(np.asarray(read_rgb(path)).astype(int) - loaded).max() <= 2
+
+
+SMOOTH = np.add.outer(np.arange(30) * 4, np.arange(40) * 3)[..., None].astype(np.uint8)
+SMOOTH = SMOOTH + np.array([0, 5, 10], np.uint8)
+
+
+@pytest.mark.parametrize('orientation', [1, 3, 6])
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'webp', 'tif'])
+def test_training_turns_images_as_preparation_does(tmp_path, suffix, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6
-    path = save(tmp_path / 'a.png', COLOUR, exif=exif)
-    assert np.array_equal(np.asarray(read_rgb(path)), cv2.imread(str(path))[..., ::-1])
-    assert readable_size(path) == (30, 40) == (measured(path).width, measured(path).height)
+    exif[image_files.ORIENTATION] = orientation
+    options = {'lossless': True} if suffix == 'webp' else {'quality': 100}
+    path = save(tmp_path / f'a.{suffix}', SMOOTH, exif=exif, **options)
+    assert readable_size(path) == ((30, 40) if orientation == 6 else (40, 30))
+    check_turned(path, readable=suffix != 'webp' or orientation == 1)
+
+
+@pytest.mark.parametrize('orientation', [1, 6])
+@pytest.mark.parametrize('suffix', ['jpg', 'png', 'webp', 'tif'])
+def test_xmp_data_do_not_turn_in_preparation_alone(tmp_path, suffix, orientation):
+    xmp = f'<x><rdf:Description tiff:Orientation="{orientation}"/></x>'
+    text = PngImagePlugin.PngInfo()
+    text.add_itxt('XML:com.adobe.xmp', xmp)
+    options = {
+        'jpg': {'xmp': xmp.encode(), 'quality': 100},
+        'png': {'pnginfo': text},
+        'webp': {'xmp': xmp.encode(), 'lossless': True},
+        'tif': {'tiffinfo': {700: xmp.encode()}},
+    }
+    path = save(tmp_path / f'a.{suffix}', SMOOTH, **options[suffix])
+    check_turned(path, readable=orientation == 1)
+
+
+@pytest.mark.parametrize('suffix', ['bmp', 'jpg', 'png', 'tif', 'webp'])
+@pytest.mark.parametrize('share', [0, 0.01, 0.3])
+def test_training_names_an_image_that_is_empty_or_cut_off(tmp_path, suffix, share):
+    path = save(tmp_path / f'a.{suffix}', COLOUR)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: round(share * len(whole))])
+    with pytest.raises(UserError, match=f'a.{suffix} cannot be read .OpenCV cannot decode it.'):
+        loaded_for_training(path)
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds no pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+        )
+
+    header = chunk(b'IHDR', struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0))
+    return b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', b'')
+
+
+@pytest.mark.parametrize(
+    ('size', 'refusal'),
+    [
+        ((16384, 12000), 'cannot be decoded'),
+        ((20000, 15000), 'has 20000x15000 pixels, and no image of more than 268,435,456 is read'),
+        ((40000, 30000), 'has more than 536,870,912 pixels, and no image of more than 268,435,456'),
+    ],
+)
+def test_images_are_refused_beyond_a_limit_that_line_cameras_keep(tmp_path, size, refusal):
+    path = tmp_path / 'a.png'
+    path.write_bytes(png_header(*size))
+    damage = measure(SourceImage(path, 'a.png'))
+    assert damage.startswith(refusal)
+    assert ('cut it into parts first' in damage) == (refusal != 'cannot be decoded')
+
+
+def test_an_image_at_the_limit_is_read(tmp_path, monkeypatch):
+    path = save(tmp_path / 'a.png', COLOUR)
+    for limit, refused in ((1200, False), (1199, True)):
+        monkeypatch.setattr(inspection, 'MOST_PIXELS', limit)
+        monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', limit)
+        assert ('has 40x30 pixels' in measure(SourceImage(path, 'a.png'))) == refused
 
 
 @pytest.mark.parametrize('pixels', [DEEP.astype(np.int32) * 900, DEEP.astype(np.float32)])

@@ -236,6 +236,61 @@ def test_labels_that_came_back_as_proposed_need_a_look(prepare, old, tmp_path, k
     assert origins(tmp_path / 'data/all')[name] == 'accepted'
 
 
+def packed(folder: Path) -> Path:
+    return Path(shutil.make_archive(str(folder), 'zip', folder))
+
+
+def as_cvat_writes(folder: Path, images: list) -> Path:
+    return coco(folder / 'annotations/instances_default.json', images).parents[1]
+
+
+PLACES = {
+    'beside a zip': lambda root, images: (root, packed(as_cvat_writes(root / 'job_7', images))),
+    'in a zip': lambda root, images: (root / 'job_7', as_cvat_writes(root / 'job_7', images)),
+    'in a folder of a zip': lambda root, images: (
+        root / 'job_7/task',
+        as_cvat_writes(root / 'job_7/task', images).parent,
+    ),
+    'above a json': lambda root, images: (
+        root,
+        as_cvat_writes(root, images) / 'annotations/instances_default.json',
+    ),
+    'beside a folder': lambda root, images: (root, as_cvat_writes(root / 'job_7', images)),
+}
+
+
+@pytest.mark.parametrize('place', PLACES)
+def test_the_record_of_proposals_is_found_by_itself(prepare, old, tmp_path, place):
+    name, other = 'unlabelled/new1.png', 'unlabelled/new2.png'
+    images = [(name, [('crack', OTHER)]), (other, [('dent', BOX)])]
+    folder, export = PLACES[place](tmp_path / 'back', images)
+    proposed(folder, {name: [('crack', OTHER)], other: []})
+    # Another one, which belongs to something else, lies where the data sets are.
+    write(tmp_path / 'data' / FILE_NAME, 'no record')
+    if place.endswith('a zip'):
+        export = packed(export) if export.is_dir() else export
+    status, told = prepare(export, '--merge', old, '--name', 'new')
+    assert status == 0, told
+    assert f'1 images came back as proposed, such as {name}' in told
+    assert f'No {FILE_NAME}' not in told
+    assert f'Labels of {export.name} were merged into old.' in told
+    assert name not in origins(tmp_path / 'data/new')
+
+
+@pytest.mark.parametrize('kind', WRITERS)
+def test_a_missing_record_of_proposals_is_told(prepare, old, tmp_path, kind):
+    folder = tmp_path / 'far/away'
+    export = WRITERS[kind](folder, [('unlabelled/new1.png', [('crack', OTHER)])])
+    status, told = prepare(export, '--merge', old, '--name', 'new')
+    assert status == 0, told
+    card = json.loads((tmp_path / 'data/new/dataset_card.json').read_text())
+    # Label Studio says which labels a person submitted.
+    expected = kind != 'label studio'
+    for text in (told, ' '.join(card['notes'])):
+        assert (f'No {FILE_NAME} was found in or beside {export.name}' in text) == expected
+        assert ('--suggested' in text) == expected
+
+
 def test_a_proposal_never_replaces_a_label_of_a_person(prepare, old, tmp_path):
     trained = sorted(labels(old, 'train'))[0]
     suggested = proposed(tmp_path / 'to_label', {trained: [('crack', OTHER)]})

@@ -1,5 +1,6 @@
 """Boxes survive every conversion between COCO, VOC and YOLO."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from preparation_data import voc_xml, write
 
 from mmdsym.datasets.preparation.boxes import (
+    at_least_a_pixel,
     coco_to_edges,
     edges_to_coco,
     edges_to_voc,
@@ -17,6 +19,8 @@ from mmdsym.datasets.preparation.boxes import (
     voc_to_edges,
     yolo_to_edges,
 )
+from mmdsym.datasets.preparation.cocojson import CocoDocuments
+from mmdsym.datasets.preparation.records import Box, SourceImage
 from mmdsym.datasets.preparation.sources.xml import read_voc_file
 from mmdsym.datasets.preparation.sources.yolo import parse_label_line
 
@@ -104,3 +108,26 @@ def test_origin_is_told_from_the_boxes_at_the_border():
     assert voc_is_one_based([(0, 7, 9, 9), (1, 7, 9, 9), (1, 7, 9, 9)])
     assert voc_is_one_based([(5, 5, 9, 9)])
     assert voc_is_one_based([])
+
+
+@pytest.mark.parametrize(
+    'edges, expected',
+    [
+        ((10, 10, 10.5, 160), (9.75, 10, 10.75, 160)),
+        ((199.5, 0, 200, 0.5), (199, 0, 200, 1)),
+        ((10, 10, 11, 12), (10, 10, 11, 12)),
+        # YOLO's numbers of a box of one pixel; rounding is no fault.
+        ((10, 10, 10.99999999, 12), (10, 10, 10.99999999, 12)),
+        ((10, 10, 10, 12), (10, 10, 10, 12)),
+        ((10, 10, 10.5, 9), (10, 10, 10.5, 9)),
+    ],
+)
+def test_a_box_thinner_than_a_pixel_becomes_one_pixel_wide(edges, expected):
+    assert at_least_a_pixel(edges, 200, 200) == expected
+
+
+def test_no_box_is_written_that_training_would_pass_over():
+    """A tile's border can leave a sliver, which MMDetection passes over below one pixel."""
+    image = SourceImage(Path('a.png'), 'a.png', [Box(63.4, 5, 64, 25, 'dent')], width=64, height=64)
+    (row,) = json.loads(CocoDocuments(['dent'], [image]).document([image]))['annotations']
+    assert row['bbox'] == [63, 5, 1, 20] and row['area'] == 20

@@ -2,10 +2,13 @@
 
 from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmdsym.datasets.preparation import splitting
+from mmdsym.datasets.preparation.merging.subsets import extend_subsets
 from mmdsym.datasets.preparation.prepare import Choices, choose_subsets, remarks_on
 from mmdsym.datasets.preparation.records import Box, Source, SourceImage
 from mmdsym.datasets.preparation.splitting import choose_labelled, hold_out
@@ -94,6 +97,64 @@ def test_choices_are_frozen():
     assert chosen != {i.path.stem for i in choose_labelled(images, 0.2, seed=1)}
 
 
+def test_held_out_images_are_frozen():
+    """Likewise, and whether the pixels are known or not, as long as no two images share them."""
+    images = [image(i, {CLASSES[i % 4]}) for i in range(40)]
+    assert [i.path.stem for i in hold_out(images, 0.2, 0, 'calibration')] == FROZEN_HELD_OUT
+    for number, own in enumerate(images):
+        own.pixel_hash = str(number)
+    assert [i.path.stem for i in hold_out(images, 0.2, 0, 'calibration')] == FROZEN_HELD_OUT
+
+
+@given(image_lists, seeds, st.floats(0.01, 0.9))
+@settings(max_examples=50, deadline=None)
+def test_without_copies_the_pixels_decide_nothing(images, seed, fraction):
+    for number, own in enumerate(images):
+        own.pixel_hash = str(number)
+    with patch.object(splitting, '_copies_together', lambda ordered: [(i,) for i in ordered]):
+        drawn_by_name = hold_out(images, fraction, seed, 'calibration')
+    assert hold_out(images, fraction, seed, 'calibration') == drawn_by_name
+
+
+@given(image_lists, seeds, st.floats(0.05, 0.9), st.integers(1, 20))
+@settings(max_examples=50, deadline=None)
+def test_copies_are_held_out_together(images, seed, fraction, different):
+    for number, own in enumerate(images):
+        own.pixel_hash = str(number % different)
+    held = hold_out(images, fraction, seed, 'calibration')
+    learnt = [i for i in images if i.name not in names(held)]
+    assert not {i.pixel_hash for i in held} & {i.pixel_hash for i in learnt}
+    assert len(names(held)) == len(held)
+
+
+def test_copies_leave_the_share_and_every_class_on_both_sides():
+    images = [image(i, {CLASSES[i % 4]}) for i in range(80)]
+    for number, own in enumerate(images):
+        own.pixel_hash = str(number % 40)
+    # One picture that was saved many times would be all that is held out.
+    for number in range(30):
+        copy = image(100 + number, {'a'})
+        copy.pixel_hash = 'often'
+        images.append(copy)
+    held = hold_out(images, 0.2, 0, 'calibration')
+    learnt = [i for i in images if i.name not in names(held)]
+    assert len(held) == 22 and 'often' not in {i.pixel_hash for i in held}
+    assert set(per_class(held)) == set(per_class(learnt)) == set(CLASSES)
+
+
+def test_a_merged_copy_stays_on_the_side_of_the_older_image():
+    images = [image(i, {'a'}) for i in range(40)]
+    for number, own in enumerate(images):
+        own.pixel_hash = str(number % 20)
+    old = {'labelled': range(20), 'burn_in': range(10), 'calibration': range(10, 20)}
+    before = {part: [images[i].name for i in numbers] for part, numbers in old.items()}
+    source = Source('merged', Path(), ['a'], images)
+    parts = extend_subsets(source, {'x': before}, {i.name for i in images[20:]}, 0.15)['x']
+    assert {i.pixel_hash for i in parts['burn_in']} == {str(i) for i in range(10)}
+    assert {i.pixel_hash for i in parts['calibration']} == {str(i) for i in range(10, 20)}
+    assert len(parts['burn_in']) == len(parts['calibration']) == 20
+
+
 def test_the_source_filing_decides_the_stratum():
     images = [image(i, {'a'}) for i in range(40)]
     for i in images[:10]:
@@ -130,6 +191,7 @@ def test_extra_unlabelled_images_are_appended():
 
 
 FROZEN_CHOICE = {'part0', 'part10', 'part15', 'part16', 'part17', 'part33', 'part34', 'part35'}
+FROZEN_HELD_OUT = [f'part{number}' for number in (4, 25, 34, 15, 32, 37, 26, 39)]
 
 
 def test_a_choice_of_too_few_labels_to_calibrate_on_is_told():

@@ -181,6 +181,7 @@ def merge_export(arguments: argparse.Namespace, name: str, choices: Choices) -> 
             arguments.force,
             arguments.suggested,
             arguments.untouched,
+            arguments.source,
         )
     tell(arguments.out / name, written)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+import cv2
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
 
@@ -56,9 +57,10 @@ class LoadCachedImageFromFile(LoadImageFromFile):
     def _decode(self, path: str) -> np.ndarray:
         try:
             image = super().transform(dict(img_path=path))['img']
-        except (OSError, AssertionError, AttributeError, ValueError) as error:
+        # OpenCV raises its own error for an empty file, and gives nothing for most damaged ones.
+        except (OSError, AssertionError, AttributeError, ValueError, cv2.error) as error:
             raise UserError(
-                f'image {path} cannot be read ({type(error).__name__}): restore the file, or '
+                f'image {path} cannot be read ({_reason(error)}): restore the file, or '
                 'prepare the data again with --fix, then go on with --resume.'
             ) from None
         grey = (image[..., :1] == image).all()
@@ -72,3 +74,8 @@ class LoadCachedImageFromFile(LoadImageFromFile):
         while self._used > self.capacity:
             _, oldest = self._cache.popitem(last=False)
             self._used -= oldest.nbytes
+
+
+def _reason(error: Exception) -> str:
+    undecodable = isinstance(error, (AssertionError, cv2.error))
+    return 'OpenCV cannot decode it' if undecodable else type(error).__name__

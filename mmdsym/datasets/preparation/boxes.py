@@ -12,6 +12,35 @@ from collections.abc import Iterable
 
 Edges = tuple[float, float, float, float]
 
+DIGITS = 4
+"""Decimals of a pixel that are written; what is finer is the rounding of formats."""
+
+
+def at_least_a_pixel(edges: Edges, width: int, height: int) -> Edges:
+    """Widens what is thinner than a pixel to one pixel, since training passes over such boxes.
+
+    Args:
+        edges: A box inside the image.
+        width: Width of the image in pixels.
+        height: Height of the image in pixels.
+
+    Returns:
+        The box with the same centre, or moved as far as it needs to stay inside the image; one
+        without area as it is.
+    """
+    x1, y1, x2, y2 = edges
+    if x2 <= x1 or y2 <= y1:
+        return edges
+    (x1, x2), (y1, y2) = _widen(x1, x2, width), _widen(y1, y2, height)
+    return x1, y1, x2, y2
+
+
+def _widen(start: float, end: float, limit: int) -> tuple[float, float]:
+    if round(end - start, DIGITS) >= 1:
+        return start, end
+    start = min(max((start + end - 1) / 2, 0), limit - 1)
+    return start, start + 1
+
 
 def edges_to_coco(edges: Edges) -> Edges:
     """Edges to COCO's (x, y, width, height)."""

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from mmdsym.datasets.preparation.boxes import edges_to_coco
-from mmdsym.datasets.preparation.records import SourceImage
+from mmdsym.datasets.preparation.boxes import DIGITS, at_least_a_pixel, edges_to_coco
+from mmdsym.datasets.preparation.records import Box, SourceImage
 from mmdsym.tiling import Tiling
 
 
@@ -72,12 +72,18 @@ class CocoDocuments:
                 'id': first + offset,
                 'image_id': self._image_ids[image.name],
                 'category_id': self._category_ids[box.label],
-                'bbox': [_tidy(v) for v in edges_to_coco((box.x1, box.y1, box.x2, box.y2))],
-                'area': _tidy(box.area),
+                **_place(box, image),
                 'iscrowd': int(box.ignore),
             }
             for offset, box in enumerate(image.boxes)
         ]
+
+
+def _place(box: Box, image: SourceImage) -> dict:
+    # The border of a tile can leave less than a pixel of a box that had more.
+    edges = at_least_a_pixel((box.x1, box.y1, box.x2, box.y2), image.width, image.height)
+    x, y, width, height = edges_to_coco(edges)
+    return {'bbox': [_tidy(v) for v in (x, y, width, height)], 'area': _tidy(width * height)}
 
 
 def _origin(image: SourceImage) -> dict:
@@ -88,5 +94,5 @@ def _origin(image: SourceImage) -> dict:
 
 def _tidy(value: float) -> float:
     """Whole numbers as such, others to a ten-thousandth of a pixel."""
-    rounded = round(value, 4)
+    rounded = round(value, DIGITS)
     return int(rounded) if rounded == int(rounded) else rounded

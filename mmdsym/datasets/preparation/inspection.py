@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from mmdsym.datasets.preparation.boxes import at_least_a_pixel
 from mmdsym.datasets.preparation.known_good import find_contradictions
 from mmdsym.datasets.preparation.records import (
     DAMAGED,
@@ -27,7 +28,14 @@ from mmdsym.datasets.preparation.records import (
     SourceImage,
 )
 from mmdsym.errors import UserError
-from mmdsym.image_files import content_of, open_image, upright
+from mmdsym.image_files import (
+    MOST_PIXELS,
+    content_of,
+    is_turned,
+    is_turned_unseen,
+    open_image,
+    upright,
+)
 
 DEEP_BITS = 16
 """Of the deepest images that are prepared."""
@@ -40,6 +48,7 @@ def inspect(source: Source) -> list[Problem]:
     """Decodes every image, fills in sizes and hashes, and checks every box.
 
     Boxes that stick out by no more than `TOLERANCE` are clipped without a word; this is rounding.
+    Those that are thinner than a pixel are widened to one, which a note of the source says.
 
     Returns:
         The problems found, those of reading the source included.
@@ -55,6 +64,7 @@ def inspect(source: Source) -> list[Problem]:
             )
     problems = list(source.problems)
     everything = source.images + source.unlabelled
+    thin: list[str] = []
     for image in tqdm(everything, desc='checking images', unit='image', disable=None):
         damage = measure(image)
         if damage:
@@ -70,7 +80,18 @@ def inspect(source: Source) -> list[Problem]:
             continue
         for box in image.boxes:
             problems += check_box(box, image, source.classes)
-        image.boxes = [_clip_rounding(box, image) for box in image.boxes]
+        fitted = [_fit(box, image) for box in image.boxes]
+        thin += [
+            f'one of {box.label} in {image.name} ({describe(box)})'
+            for box, now in zip(image.boxes, fitted, strict=True)
+            if now.width > box.width or now.height > box.height
+        ]
+        image.boxes = fitted
+    if thin:
+        source.notes.append(
+            f'{len(thin)} boxes are thinner than a pixel, such as {thin[0]}; training would pass '
+            'over them, so they were widened to one pixel.'
+        )
     return problems + find_duplicates(source) + find_contradictions(source)
 
 
@@ -91,13 +112,20 @@ def measure(image: SourceImage) -> str:
     image.file_hash = hashlib.sha256(data).hexdigest()
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            warnings.simplefilter('ignore', Image.DecompressionBombWarning)
             with open_image(io.BytesIO(data)) as opened:
+                if opened.width * opened.height > MOST_PIXELS:
+                    return _too_large(f'{opened.width}x{opened.height}')
+                if is_turned_unseen(opened):
+                    return (
+                        'is turned by EXIF or XMP data that training does not read in a '
+                        f'{opened.format}: save it upright'
+                    )
                 pixels = upright(opened)
                 content = content_of(pixels)
                 deep = pixels.mode == 'I;16'
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        return f'is too large ({error})'
+    except Image.DecompressionBombError:
+        return _too_large(f'more than {2 * MOST_PIXELS:,}')
     # Decoders of damaged files raise almost anything, struct.error and KeyError among it.
     except Exception as error:
         return f'cannot be decoded ({error})'
@@ -150,14 +178,16 @@ def check_box(box: Box, image: SourceImage, classes: Sequence[str]) -> list[Prob
                 'correct the name, add it with --classes, or let --fix drop the box',
             )
         )
+    inside = _fit(box, image)
     if not all(map(math.isfinite, (box.x1, box.y1, box.x2, box.y2))) or (
-        box.width <= 0 or box.height <= 0
+        inside.width <= 0 or inside.height <= 0
     ):
         problems.append(
             Problem(
                 EMPTY_BOX,
                 file,
-                f'a box of {box.label} has no area ({describe(box)})',
+                f'a box of {box.label} has no area inside its '
+                f'{image.width}x{image.height} image ({describe(box)})',
                 'correct the box, or let --fix drop it',
             )
         )
@@ -180,19 +210,18 @@ def overhang(box: Box, image: SourceImage) -> float:
 
 
 def clip(box: Box, image: SourceImage) -> Box:
-    """The part of a box that lies inside its image."""
+    """The part of a box that lies inside its image; where there is any, at least a pixel of it."""
 
     def inside(value: float, limit: int) -> float:
         return min(max(value, 0.0), float(limit))
 
-    return Box(
+    edges = (
         inside(box.x1, image.width),
         inside(box.y1, image.height),
         inside(box.x2, image.width),
         inside(box.y2, image.height),
-        box.label,
-        box.ignore,
     )
+    return Box(*at_least_a_pixel(edges, image.width, image.height), box.label, box.ignore)
 
 
 def describe(box: Box) -> str:
@@ -229,17 +258,23 @@ def repeated_images(source: Source) -> list[list[str]]:
     return sorted(sorted(names) for names in groups.values() if len(names) > 1)
 
 
-def _clip_rounding(box: Box, image: SourceImage) -> Box:
-    return clip(box, image) if 0 < overhang(box, image) <= TOLERANCE else box
+def _too_large(size: str) -> str:
+    return (
+        f'has {size} pixels, and no image of more than {MOST_PIXELS:,} is read: cut it into parts '
+        'first'
+    )
+
+
+def _fit(box: Box, image: SourceImage) -> Box:
+    return clip(box, image) if overhang(box, image) <= TOLERANCE else box
 
 
 def readable_size(path: Path) -> tuple[int, int] | None:
     """(width, height) from an image's header, EXIF orientation applied; None when unreadable."""
     try:
         with open_image(path) as opened:
-            width, height = opened.size
-            turned = opened.getexif().get(0x0112, 1) >= 5
+            # Of a turned TIFF, Pillow gives the size as it is before or after, by its version.
+            return upright(opened).size if is_turned(opened) else opened.size
     # As above: whatever the decoder of a damaged file raises.
     except Exception:
         return None
-    return (height, width) if turned else (width, height)

@@ -15,6 +15,9 @@ from mmdsym.datasets.preparation.records import SourceImage
 
 NO_CLASS = ''
 
+Group = tuple[SourceImage, ...]
+"""Images with the same pixels."""
+
 
 def strata_of(images: Sequence[SourceImage]) -> dict[str, str]:
     """Files each image under one class.
@@ -81,8 +84,9 @@ def hold_out(
 ) -> list[SourceImage]:
     """Chooses images to keep from training: for validation, or for choosing thresholds.
 
-    Every class with two or more images has one here, and keeps one outside wherever both can be
-    had.
+    Images with the same pixels stay together, so that nothing is judged by what was learnt. Every
+    class with two or more different images has one here, and keeps one outside wherever both can
+    be had.
 
     Args:
         images: The images to choose from.
@@ -91,30 +95,44 @@ def hold_out(
         purpose: Such as `'calibration'`; another purpose gives another choice.
     """
     ordered, _ = stratified_order(images, seed, purpose)
-    remaining = Counter(label for image in images for label in image.labels)
+    groups = _copies_together(ordered)
+    remaining = Counter(label for group in groups for label in _labels(group))
     wanted = sorted(
         (label for label in remaining if remaining[label] >= 2),
         key=lambda label: (remaining[label], label),
     )
     chosen: dict[str, SourceImage] = {}
 
-    def spares(image: SourceImage) -> bool:
-        return all(remaining[label] >= 2 for label in image.labels)
+    def spares(group: Group) -> bool:
+        return all(remaining[label] >= 2 for label in _labels(group))
 
-    def take(image: SourceImage) -> None:
-        chosen[image.name] = image
-        remaining.subtract(image.labels)
+    def take(group: Group) -> None:
+        chosen.update({image.name: image for image in group})
+        remaining.subtract(_labels(group))
 
     for label in wanted:
         if not any(label in image.labels for image in chosen.values()):
-            candidates = [image for image in ordered if label in image.labels]
-            take(next((image for image in candidates if spares(image)), candidates[0]))
-    for image in ordered:
-        if len(chosen) >= round(fraction * len(images)):
-            break
-        if image.name not in chosen and spares(image):
-            take(image)
+            candidates = [group for group in groups if label in _labels(group)]
+            # Many copies would eat up what is held out; the first of the smallest is taken.
+            take(min(candidates, key=lambda group: (not spares(group), len(group))))
+    for group in groups:
+        fits = len(chosen) + len(group) <= round(fraction * len(images))
+        if fits and group[0].name not in chosen and spares(group):
+            take(group)
     return list(chosen.values())
+
+
+def _copies_together(ordered: Sequence[SourceImage]) -> list[Group]:
+    """Groups images of the same pixels, in order of their first; most groups have one member."""
+    groups: dict[str, list[SourceImage]] = defaultdict(list)
+    for image in ordered:
+        # Before inspection nobody knows the pixels.
+        groups[image.pixel_hash or f'name {image.name}'].append(image)
+    return [tuple(group) for group in groups.values()]
+
+
+def _labels(group: Group) -> set[str]:
+    return {label for image in group for label in image.labels}
 
 
 def _draw(name: str, seed: int, purpose: str) -> str:

@@ -12,6 +12,7 @@ from mmdsym.datasets.preparation.merging.merge import merge_labels
 from mmdsym.datasets.preparation.merging.prepared import read_prepared
 from mmdsym.datasets.preparation.merging.proposals import (
     find_proposals,
+    missing_record,
     read_proposals,
     settle_untouched,
 )
@@ -33,6 +34,7 @@ def merge(
     force: bool = False,
     suggested: Path | None = None,
     untouched: str = 'leave',
+    named: Path | None = None,
 ) -> bool:
     """Writes a new data set: a prepared one with the labels of an export.
 
@@ -49,6 +51,7 @@ def merge(
         suggested: Folder that `tools/suggest_labels.py` wrote; by default the record of what it
             proposed is looked for in and beside the export.
         untouched: What becomes of images that came back as proposed: `'leave'` or `'accept'`.
+        named: What the user named as export, where that is a zip that it was unpacked from.
 
     Returns:
         False when the target was there already, with the same content.
@@ -74,11 +77,14 @@ def merge(
             corrections.boxes.pop(problem.image, None)
     else:
         refuse(corrections.problems)
-    record = find_proposals(export, suggested)
+    named = named or export
+    record = find_proposals(export, suggested, named)
     proposals = read_proposals(record, finder) if record else {}
     origins, remarks = settle_untouched(corrections, proposals, untouched)
+    if record is None:
+        remarks += missing_record(corrections, named)
     report = merge_labels(source, corrections.boxes, label_source, prefer, origins)
-    source.notes = [f'Labels of {export.name} were merged into {prepared.name}.', *remarks]
+    source.notes = [f'Labels of {named.name} were merged into {prepared.name}.', *remarks]
     source.notes += report.sentences()
     problems = inspect(source)
     mended = ignored

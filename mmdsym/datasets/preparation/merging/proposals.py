@@ -12,6 +12,7 @@ from mmdsym.datasets.preparation.merging.comparing import same_boxes
 from mmdsym.datasets.preparation.merging.corrections import Corrections
 from mmdsym.datasets.preparation.merging.finding import ImageFinder
 from mmdsym.datasets.preparation.records import Box
+from mmdsym.datasets.preparation.sources.files import list_files
 from mmdsym.errors import UserError
 
 FILE_NAME = 'proposals.json'
@@ -34,8 +35,13 @@ def as_record(model: str, proposals: Proposals) -> dict[str, Any]:
     return {'model': model, 'sha256': _hash(rows), 'proposals': rows}
 
 
-def find_proposals(export: Path, given: Path | None) -> Path | None:
+def find_proposals(export: Path, given: Path | None, named: Path) -> Path | None:
     """Finds the record: in the folder that was named, else in or beside the export.
+
+    Args:
+        export: A json, or a folder with an export.
+        given: The folder of suggestions, where the user named one.
+        named: What the user named as export: the same, or the zip that it was unpacked from.
 
     Raises:
         UserError: The named folder has none.
@@ -48,8 +54,37 @@ def find_proposals(export: Path, given: Path | None) -> Path | None:
                 'tools/suggest_labels.py wrote'
             )
         return path
-    places = (export / FILE_NAME, export.parent / FILE_NAME)
-    return next((path for path in places if path.is_file()), None)
+    return next((path for path in _places(export, named) if path.is_file()), None)
+
+
+def _places(export: Path, named: Path) -> list[Path]:
+    """Where a record may lie, the likeliest first."""
+    folder = named.absolute().parent
+    if export.is_dir():
+        # Programs that pack a folder put it into the zip as the only entry.
+        inside = [path for path in list_files(export, {'.json'}) if path.name == FILE_NAME]
+        return sorted(inside, key=lambda path: len(path.parts)) + [folder / FILE_NAME]
+    # CVAT's zip holds annotations/instances_default.json.
+    return [folder / FILE_NAME, folder.parent / FILE_NAME]
+
+
+def missing_record(corrections: Corrections, named: Path) -> list[str]:
+    """Warns that nothing tells proposals from corrected labels.
+
+    Args:
+        corrections: The export.
+        named: What the user named as such.
+
+    Returns:
+        A sentence, unless people are known to have submitted every label.
+    """
+    if not set(corrections.boxes) - corrections.submitted:
+        return []
+    return [
+        f'No {FILE_NAME} was found in or beside {named.name}, so every image in it counts as '
+        'corrected. If it began with suggested labels, those that nobody looked at count too: '
+        'merge again, with the folder of the suggestions as --suggested.'
+    ]
 
 
 def read_proposals(path: Path, finder: ImageFinder) -> dict[str, list[Box]]:

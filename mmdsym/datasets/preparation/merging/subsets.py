@@ -35,7 +35,7 @@ def extend_subsets(
         }
         known = set(before.get('labelled', ()))
         new = [images[name] for name in sorted((confirmed & training) - known)]
-        calibrating = hold_out(new, calibration_fraction, 0, 'calibration')
+        calibrating = _calibrating(new, parts, calibration_fraction)
         held = {image.name for image in calibrating}
         parts['labelled'] = parts.get('labelled', []) + new
         parts['burn_in'] = parts.get('burn_in', []) + [i for i in new if i.name not in held]
@@ -47,3 +47,14 @@ def extend_subsets(
             parts['known_good'] = [image for image in parts['known_good'] if image.known_good]
         extended[folder] = parts
     return extended
+
+
+def _calibrating(
+    new: Sequence[SourceImage], before: Mapping[str, Sequence[SourceImage]], fraction: float
+) -> list[SourceImage]:
+    """Chooses which new images calibrate; copies of older ones stay on the side of those."""
+    learnt = {image.pixel_hash for image in before.get('burn_in', ())}
+    held = {image.pixel_hash for image in before.get('calibration', ())} - learnt
+    copies = [image for image in new if image.pixel_hash in held]
+    fresh = [image for image in new if image.pixel_hash not in learnt | held]
+    return hold_out(fresh, fraction, 0, 'calibration') + copies
