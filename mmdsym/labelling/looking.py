@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import torch
 from mmcv.transforms import Compose
 from mmdet.apis import inference_detector
@@ -81,7 +82,7 @@ class Observer:
     def _detect(self, detector: nn.Module, path: Path) -> DetDataSample:
         try:
             return inference_detector(detector, str(path), test_pipeline=self._pipeline)
-        except (OSError, AttributeError, TypeError) as error:
+        except (OSError, AttributeError, TypeError, cv2.error) as error:
             raise UserError(
                 f'the image {path} cannot be read ({type(error).__name__}): restore it, or prepare '
                 'the data again with --fix.'
