@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from mmdsym.datasets.preparation.leavings import scratch_folder
+from mmdsym.datasets.preparation.sources.files import IMAGE_SUFFIXES
 from mmdsym.errors import UserError
 from mmdsym.free_space import find_free_box
 
-IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff')
 _TILE_SHARES = (0.7, 0.55, 0.45, 0.35)
 _MIN_TILE = 24
 
