@@ -209,7 +209,7 @@ def test_the_tool_writes_json_and_prints_a_table(
     with pytest.raises(SystemExit) as stopped:
         call_tool(monkeypatch, 'evaluate_synthesis.py', *arguments)
     assert stopped.value.code == 2
-    assert 'exists: choose another --out' in capsys.readouterr().err
+    assert 'exists; add --force to replace it' in capsys.readouterr().err
     assert out.read_bytes() == content
 
 
