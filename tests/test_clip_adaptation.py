@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from functools import partial
 from pathlib import Path
@@ -337,6 +338,14 @@ def test_training_resuming_and_scoring(adapt_config, tmp_path, tiny_data, monkey
         build_runner(adapt_config(2, experiment_name='third')).train()
     with pytest.raises(UserError, match='not to'):
         CLIPScorer(classes=('rust',), weights=tmp_path / 'adapted')
+
+
+def test_a_run_cut_before_its_export_still_says_how_right_the_model_is(adapt_config, tmp_path):
+    build_runner(adapt_config(2, experiment_name='first')).train()
+    expected = CLIPScorer(weights=tmp_path / 'adapted').held_out
+    shutil.rmtree(tmp_path / 'adapted')
+    build_runner(adapt_config(2, experiment_name='second', resume=True)).train()
+    assert CLIPScorer(weights=tmp_path / 'adapted').held_out == expected
 
 
 @pytest.mark.parametrize('workers', [0, 2])

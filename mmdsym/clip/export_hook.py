@@ -62,9 +62,15 @@ class CLIPExportHook(Hook):
                 bool(found['better_than_chance']),
             )
 
-    @master_only
     def after_train(self, runner: Runner) -> None:
         """Writes the model and says where."""
+        if self._quality is None and runner.val_loop is not None:
+            # Resumed from its last iteration: what validation had found went with the process.
+            runner.val_loop.run()
+        self._write(runner)
+
+    @master_only
+    def _write(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         folder = self._folder(runner)
         write_adapted(folder, model, self._quality)
