@@ -60,8 +60,8 @@ def _table(material: Material) -> Table:
     return Table(
         ('class', 'AP@0.5 (%)', 'true boxes', 'found from score', 'precision (%)', 'recall (%)'),
         rows,
-        f'Precision and recall are those of boxes from the score given; mAP@0.5:0.95 is '
-        f'{per_cent(accuracy.map)} %.',
+        'Precision and recall are those of boxes from the score given, each paired with one true '
+        f'box as in the table of confusions; mAP@0.5:0.95 is {per_cent(accuracy.map)} %.',
     )
 
 
