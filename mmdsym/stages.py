@@ -221,6 +221,11 @@ def _parse_thresholds(name: str, thresholds: dict) -> ThresholdPolicy:
         number = getattr(policy, key)
         if number is not None and not 0 <= number <= 1:
             raise UserError(f"{key} of stage '{name}' is {number}: it must lie between 0 and 1.")
+    if policy.drop is not None and policy.keep is None:
+        raise UserError(
+            f"stage '{name}' fixes drop={policy.drop} without keep: give both, or neither for "
+            'scores that are calibrated.'
+        )
     return policy
 
 

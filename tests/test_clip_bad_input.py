@@ -16,8 +16,8 @@ from PIL import Image
 
 from mmdsym.clip import CLIPAdaptation, CLIPScorer, CropDataset, CropMetric, build_filter
 from mmdsym.clip.labelled_crops import read_labelled_crops
-from mmdsym.clip.pseudo_label_analysis import Analysis, JudgedPool, labelled_truth
-from mmdsym.evaluation import write_report
+from mmdsym.clip.pseudo_label_analysis import Analysis, JudgedPool
+from mmdsym.evaluation import read_truth, write_report
 from mmdsym.evaluation.held_out_quality import HeldOutQuality
 
 SIZE = 48
@@ -184,7 +184,7 @@ def test_analysis(product, tmp_path):
         return JudgedPool(list(range(IMAGES)), found, samples(product), dict(teacher=teacher))
 
     judged = Analysis(product.classes, scorer_of(product), product.labelled)
-    truth = labelled_truth(product.ann_file, product.classes, range(IMAGES))
+    truth = read_truth(product.ann_file, product.classes, range(IMAGES))
     judged.fit(pool(0), truth, pool(1), truth)
     unlabelled, foreign = pool(2), pool(3)
     for part in (unlabelled, foreign):

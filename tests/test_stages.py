@@ -57,6 +57,7 @@ def changed(**changes) -> dict:
         (changed(loss_weights=dict(unsup=1.0)), "unknown 'unsup'"),
         (changed(loss_weights=dict(unlabelled=float('nan'))), 'finite numbers'),
         (changed(thresholds=dict(target_precision=1.5)), 'between 0 and 1'),
+        (changed(thresholds=dict(drop=0.1)), 'fixes drop=0.1 without keep'),
         (changed(threshold=dict()), "did you mean 'thresholds'"),
     ],
 )

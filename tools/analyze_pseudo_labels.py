@@ -137,10 +137,9 @@ def main() -> None:
     from mmdsym.clip.pseudo_label_analysis import (
         Analysis,
         image_list,
-        labelled_truth,
         predict_pool,
     )
-    from mmdsym.evaluation import write_report
+    from mmdsym.evaluation import read_truth, write_report
     from mmdsym.evaluation.foreign_pool import images_in, make_foreign_pool
     from mmdsym.export import build_plain_detector
     from mmdsym.trained_run import load_run
@@ -169,7 +168,7 @@ def main() -> None:
     for ann_file in (args.calibration, args.labelled):
         paths, ids = image_list(ann_file, args.images)
         labelled.append(predict_pool(detector, paths, ids, **views))
-        labelled.append(labelled_truth(ann_file, run.classes, ids))
+        labelled.append(read_truth(ann_file, run.classes, ids))
     analysis.fit(*labelled)
     for name, judge in analysis.filters.items():
         print(f'{name}:')

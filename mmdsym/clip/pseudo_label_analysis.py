@@ -73,6 +73,22 @@ class JudgedPool:
         parts = [found.labels.cpu().numpy() for found in self.predictions]
         return np.concatenate([np.zeros(0, dtype=int), *parts])
 
+    def countable(self, truth: Sequence[TrueBoxes]) -> JudgedPool:
+        """Returns the boxes that can be found right or wrong."""
+        masks = [
+            true.countable(found.bboxes, found.labels)
+            for found, true in zip(self.predictions, truth, strict=True)
+        ]
+        return JudgedPool(
+            self.image_ids,
+            [found[mask] for found, mask in zip(self.predictions, masks, strict=True)],
+            self.samples,
+            {
+                name: [score[mask] for score, mask in zip(scores, masks, strict=True)]
+                for name, scores in self.scores.items()
+            },
+        )
+
 
 def predict_pool(
     detector: nn.Module,
@@ -220,6 +236,8 @@ class Analysis:
             further: Labelled images that trained it.
             further_truth: Their boxes.
         """
+        calibration, further = calibration.countable(truth), further.countable(further_truth)
+        truth, further_truth = ([t.counted for t in of] for of in (truth, further_truth))
         true = _as_instances(truth)
         more = LabelledPredictions(
             further.predictions, further.samples, _as_instances(further_truth)
@@ -270,7 +288,7 @@ class Analysis:
         self, pool: JudgedPool, foreign: JudgedPool, truth_file: Path
     ) -> dict[str, ForeignRemoval]:
         """Says, for each filter, what it removes from foreign images and what that costs."""
-        truth = read_truth(truth_file, self.classes, pool.image_ids)
+        truth = [t.counted for t in read_truth(truth_file, self.classes, pool.image_ids)]
         right = np.concatenate(
             [
                 judge_detections(
@@ -295,15 +313,6 @@ class Analysis:
             self.thresholds[TEACHER],
             self.thresholds[name],
         )
-
-
-def labelled_truth(ann_file: Path, classes: Sequence[str], ids: Sequence[int]) -> list[TrueBoxes]:
-    """Reads the boxes of labelled images; those to be ignored are left out."""
-    truth = read_truth(ann_file, classes, ids)
-    return [
-        TrueBoxes(t.boxes[~t.ignored], t.labels[~t.ignored], torch.zeros(int((~t.ignored).sum())))
-        for t in truth
-    ]
 
 
 def _ablation(common: Mapping) -> dict[str, PseudoLabelFilter]:

@@ -51,6 +51,42 @@ class TrueBoxes:
         empty = torch.zeros(0, dtype=torch.long)
         return cls(torch.zeros(0, 4), empty, empty.bool())
 
+    @property
+    def counted(self) -> TrueBoxes:
+        """The boxes that are not ignored."""
+        mine = ~self.ignored
+        return TrueBoxes(self.boxes[mine], self.labels[mine], self.ignored[mine])
+
+    def excused(self, boxes: Tensor, labels: Tensor, min_share: float = 0.5) -> Tensor:
+        """Says which detections lie on an ignored box of their class, (N,), bool.
+
+        Args:
+            boxes: (N, 4).
+            labels: (N,).
+            min_share: Share of a detection that the ignored box must hold.
+        """
+        ignored = self.ignored
+        inside = bbox_overlaps(boxes, self.boxes[ignored].to(boxes), mode='iof')
+        same = labels[:, None] == self.labels[ignored].to(labels)[None, :]
+        return (same & (inside >= min_share)).any(dim=1)
+
+    def countable(self, boxes: Tensor, labels: Tensor, iou_threshold: float = 0.5) -> Tensor:
+        """Says which detections can be found right or wrong, (N,), bool.
+
+        Left out are those that are excused, unless they reach a box that counts: what an ignored
+        box holds is neither defect nor background.
+
+        Args:
+            boxes: (N, 4).
+            labels: (N,).
+            iou_threshold: Overlap from which a detection reaches a box.
+        """
+        counted = self.counted
+        overlaps = bbox_overlaps(boxes, counted.boxes.to(boxes))
+        same = labels[:, None] == counted.labels.to(labels)[None, :]
+        reaches = (same & (overlaps >= iou_threshold)).any(dim=1)
+        return reaches | ~self.excused(boxes, labels)
+
 
 @dataclass(frozen=True)
 class QualityRow:
@@ -110,18 +146,16 @@ def judge_by_score(
     """
     judged = []
     for image, true in zip(found, truth, strict=True):
-        counted = ~true.ignored
+        counted = true.counted
         result = judge_detections(
             image.boxes,
             image.scores[score],
             image.labels,
-            true.boxes[counted],
-            true.labels[counted],
+            counted.boxes,
+            counted.labels,
             iou_threshold,
         )
-        inside = bbox_overlaps(image.boxes, true.boxes[true.ignored], mode='iof')
-        same = image.labels[:, None] == true.labels[true.ignored][None, :]
-        excused = (same & (inside >= iou_threshold)).any(dim=1).cpu().numpy()
+        excused = true.excused(image.boxes, image.labels, iou_threshold).cpu().numpy()
         valid = result.correct | ~excused
         judged.append(
             JudgedDetections(result.scores[valid], result.labels[valid], result.correct[valid])

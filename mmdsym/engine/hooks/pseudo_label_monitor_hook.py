@@ -15,11 +15,12 @@ from .stage_hook import dsym_model
 
 
 def boxes_per_image(dataset: BaseDataset) -> np.ndarray:
-    """Returns the labelled boxes of each class per image, shape (num_classes,)."""
+    """Returns the labelled boxes of each class per image, those to be ignored left out."""
     counts = np.zeros(len(dataset.metainfo['classes']))
     for index in range(len(dataset)):
         instances = dataset.get_data_info(index)['instances']
-        np.add.at(counts, [instance['bbox_label'] for instance in instances], 1)
+        counted = [i['bbox_label'] for i in instances if not i.get('ignore_flag', 0)]
+        np.add.at(counts, counted, 1)
     return counts / max(1, len(dataset))
 
 

@@ -32,7 +32,8 @@ class TeacherGuardHook(Hook):
 
     Args:
         margin: Fall below the level that counts, in units of mAP: smaller ones are noise. Where
-            there are few calibration images, it is at least what two of their boxes are worth.
+            there are few calibration images, it is at least what two boxes of their rarest class
+            are worth.
         patience: Judgements in a row below the level after which the weight is lowered; it is
             lowered again after as many more.
         shrink: What the unsupervised weight is multiplied by then, in [0, 1).

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.dist import all_gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from mmdsym.errors import UserError
 from mmdsym.evaluation import (
     JudgedDetections,
+    TrueBoxes,
     best_f1_thresholds,
     cover_thresholds,
     doubt_threshold,
@@ -27,7 +33,8 @@ from mmdsym.trained_run import OWN_THRESHOLDS
 from .stage_hook import dsym_model
 
 TEACHER_ON_CALIBRATION = 'teacher_on_calibration'
-"""Under which name the message hub has (iteration, mAP@0.5) of the teacher as last judged."""
+"""Under which name the message hub has the teacher's last judgement: iteration, mAP@0.5, and how
+many boxes of the rarest class would move mAP by 1 (classes times its true boxes)."""
 
 
 @HOOKS.register_module()
@@ -63,9 +70,14 @@ class ThresholdCalibrationHook(Hook):
         self.own_thresholds: list[float] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Reads the annotations, so that the run does not stop hours later over a changed file."""
+        """Reads the annotations, so that the run does not stop hours later over a changed file.
+
+        Raises:
+            UserError: A stage trains on the calibration images before they have served.
+        """
         stages = runner.train_loop.schedule.stages
         if any(stage.uses_teacher and not stage.thresholds.fixed for stage in stages):
+            _refuse_early_training(stages)
             self.dataloader = _built(runner, self.dataloader)
             if self.further_dataloader is not None:
                 self.further_dataloader = _built(runner, self.further_dataloader)
@@ -87,14 +99,21 @@ class ThresholdCalibrationHook(Hook):
         stage = runner.train_loop.stage
         if not stage.uses_teacher or (runner.iter - stage.begin) % self.interval:
             return
-        if runner.iter > stage.begin and stage.images.get('calibration'):
+        if stage.thresholds.fixed and runner.iter == stage.begin:
+            _fix(runner, stage)
+        if _learnt_by_heart(runner):
+            if runner.iter == stage.begin and not stage.thresholds.fixed:
+                runner.logger.warning(
+                    f"Stage '{stage.name}' keeps the thresholds of the stage before: the "
+                    'calibration images have been trained on, and prove nothing any more.'
+                )
             return
         found = self._predict(runner)
         self._judge_teacher(runner, found)
-        if stage.thresholds.fixed:
-            self._fix(runner, stage, found)
-        else:
+        if not stage.thresholds.fixed:
             self._calibrate(runner, stage, found)
+        elif runner.iter == stage.begin and isinstance(dsym_model(runner).scorer, CalibratedScorer):
+            self._score(runner, found)
 
     def _calibrate(self, runner: Runner, stage: Stage, found: LabelledPredictions) -> None:
         """Sets the thresholds on all ranks."""
@@ -109,20 +128,7 @@ class ThresholdCalibrationHook(Hook):
         )
         self._log(runner, stage)
 
-    def _fix(self, runner: Runner, stage: Stage, found: LabelledPredictions) -> None:
-        if runner.iter != stage.begin:
-            return
-        model = dsym_model(runner)
-        keep = stage.thresholds.keep
-        drop = keep if stage.thresholds.drop is None else stage.thresholds.drop
-        model.set_thresholds([keep] * model.num_classes, [drop] * model.num_classes)
-        if isinstance(model.scorer, CalibratedScorer):
-            self._score(runner, found)
-
     def _judge_teacher(self, runner: Runner, found: LabelledPredictions) -> None:
-        stages = runner.train_loop.schedule.stages
-        if any(s.images.get('calibration') for s in stages if s.begin < runner.iter):
-            return
         judged = judge_images(found, [boxes.teacher_scores for boxes in found.predictions])
         labels = [truth.labels.cpu().numpy() for truth in found.truths]
         counts = np.bincount(
@@ -134,7 +140,7 @@ class ThresholdCalibrationHook(Hook):
         true_boxes = sum(counts for _, counts in parts)
         map50 = mean_average_precision(judged, true_boxes)
         self.own_thresholds = best_f1_thresholds(judged, true_boxes).tolist()
-        judgement = runner.iter, map50, int(true_boxes.sum())
+        judgement = runner.iter, map50, _boxes_worth_one(true_boxes)
         runner.message_hub.update_info(TEACHER_ON_CALIBRATION, judgement, resumed=False)
         runner.visualizer.add_scalars({'calibration/teacher_mAP_50': map50}, step=runner.iter)
 
@@ -178,6 +184,36 @@ class ThresholdCalibrationHook(Hook):
         runner.visualizer.add_scalars(scalars, step=runner.iter)
 
 
+def _fix(runner: Runner, stage: Stage) -> None:
+    model = dsym_model(runner)
+    keep = stage.thresholds.keep
+    drop = keep if stage.thresholds.drop is None else stage.thresholds.drop
+    model.set_thresholds([keep] * model.num_classes, [drop] * model.num_classes)
+
+
+def _refuse_early_training(stages: Sequence[Stage]) -> None:
+    first = next((index for index, stage in enumerate(stages) if stage.uses_teacher), 0)
+    for stage in stages[:first]:
+        if stage.images.get('calibration'):
+            raise UserError(
+                f"stage '{stage.name}' trains on the calibration images before stage "
+                f"'{stages[first].name}' calibrates with them: set images.calibration of "
+                f"'{stage.name}' to 0, since what is learnt by heart proves nothing."
+            )
+
+
+def _learnt_by_heart(runner: Runner) -> bool:
+    """Whether a stage has trained on the calibration images."""
+    stages = runner.train_loop.schedule.stages
+    return any(s.images.get('calibration') for s in stages if s.begin < runner.iter)
+
+
+def _boxes_worth_one(true_boxes: np.ndarray) -> int:
+    """So many boxes of the rarest class would move mAP by one, were there as many."""
+    present = true_boxes[true_boxes > 0]
+    return int(len(present) * present.min()) if len(present) else 0
+
+
 def judge_images(found: LabelledPredictions, scores: list[Tensor]) -> JudgedDetections:
     """Matches the boxes of labelled images with their ground truth.
 
@@ -193,6 +229,15 @@ def judge_images(found: LabelledPredictions, scores: list[Tensor]) -> JudgedDete
     )
 
 
+def _truth_of(sample: DetDataSample) -> TrueBoxes:
+    truth, ignored = sample.gt_instances, sample.get('ignored_instances', InstanceData())
+    if not len(ignored):
+        return TrueBoxes(truth.bboxes, truth.labels, torch.zeros_like(truth.labels).bool())
+    labels = torch.cat([truth.labels, ignored.labels])
+    is_ignored = torch.arange(len(labels), device=labels.device) >= len(truth.labels)
+    return TrueBoxes(torch.cat([truth.bboxes, ignored.bboxes]), labels, is_ignored)
+
+
 def _built(runner: Runner, dataloader: dict | DataLoader) -> DataLoader:
     return runner.build_dataloader(dataloader) if isinstance(dataloader, dict) else dataloader
 
@@ -201,6 +246,9 @@ def _built(runner: Runner, dataloader: dict | DataLoader) -> DataLoader:
 def predict_labelled(model: DSYMDetector, dataloader: DataLoader) -> LabelledPredictions:
     """Returns what the teacher finds on labelled images, in the frame of the original images.
 
+    What it finds on boxes to be ignored (COCO's ``iscrowd``, such as rests of defects at the border
+    of a tile) is left out: training had ignored it, so that it is no false alarm.
+
     Args:
         model: With the teacher.
         dataloader: Images with ground truth in their original frame: the pipeline loads it last.
@@ -208,6 +256,8 @@ def predict_labelled(model: DSYMDetector, dataloader: DataLoader) -> LabelledPre
     predictions, samples = [], []
     for batch in dataloader:
         data = model.data_preprocessor(batch, training=False)
-        predictions += model.predict_with_teacher(data['inputs'], data['data_samples'])
-        samples += data['data_samples']
+        found = model.predict_with_teacher(data['inputs'], data['data_samples'])
+        for boxes, sample in zip(found, data['data_samples'], strict=True):
+            predictions.append(boxes[_truth_of(sample).countable(boxes.bboxes, boxes.labels)])
+            samples.append(sample)
     return LabelledPredictions(predictions, samples, [sample.gt_instances for sample in samples])
