@@ -192,6 +192,14 @@ def test_features_are_kept_by_content(data, tmp_path, monkeypatch):
     assert third.fingerprint != fingerprint
 
 
+def test_features_of_another_precision_are_not_served(data, tmp_path, monkeypatch):
+    cache = tmp_path / 'cache'
+    for answer in ('0', '1', '0'):
+        monkeypatch.setenv('MMDSYM_BFLOAT16', answer)
+        build(data, cache).prepare()
+    assert len(list(cache.iterdir())) == 4
+
+
 def brighten(path: Path) -> None:
     pixels = np.asarray(Image.open(path))
     Image.fromarray(255 - pixels).save(path)

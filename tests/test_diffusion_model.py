@@ -228,6 +228,10 @@ def test_the_fingerprint_follows_weights_and_settings(folder, tmp_path):
     first = DiffusionSynthesiser(str(folder), num_steps=4)
     assert first.fingerprint == DiffusionSynthesiser(str(folder), num_steps=4).fingerprint
     assert first.fingerprint != DiffusionSynthesiser(str(folder), num_steps=5).fingerprint
+    for name in ('.DS_Store', 'notes.txt', 'unet/Thumbs.db', 'deeper/more.json'):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text('not of the model')
+    assert first.fingerprint == DiffusionSynthesiser(str(folder), num_steps=4).fingerprint
     model = tiny_model()
     with torch.no_grad():
         model.denoiser.unet.conv_in.bias += 1

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmdsym.clip import Fusion, JudgedEvidence
+from mmdsym.clip.fit_together import ImageRows, fit_together
 from mmdsym.clip.logistic import (
     average_precision,
     fit_linear,
@@ -78,6 +79,25 @@ def test_out_of_fold_probabilities_do_not_know_their_image():
     evidence[:, 1] = images * 0.37 % 1
     out_of_fold = fusion().fit(evidence, np.zeros(300, dtype=int), correct, images)
     assert log_loss(out_of_fold, correct) > 0.67
+
+
+def test_tiles_of_an_image_do_not_judge_each_other():
+    random = np.random.default_rng(0)
+    seen: list = []
+
+    class Remembers(Fusion):
+        def fit(self, evidence, labels, correct, image_ids, further=None):
+            seen.extend(image_ids)
+            return super().fit(evidence, labels, correct, image_ids, further)
+
+    names = [f'a/{part}__x{x:05d}_y00000.png' for part in 'pq' for x in (0, 100)] + ['a/r.png']
+    rows = [
+        ImageRows(random.normal(size=(2, 4)), np.zeros(2, int), random.random(2) < 0.5, name)
+        for name in names
+    ]
+    parts = fit_together(Remembers(KINDS, 1), rows)
+    assert [len(part) for part in parts] == [2] * 5
+    assert seen == np.repeat(['a/p', 'a/p', 'a/q', 'a/q', 'a/r.png'], 2).tolist()
 
 
 @given(st.integers(0, 19), st.integers(0, 40))

@@ -18,7 +18,7 @@ from mmdsym.datasets.preparation.merging.prepared import read_prepared
 from mmdsym.datasets.preparation.prepare import Choices, prepare
 from mmdsym.datasets.preparation.records import Box, SourceImage
 from mmdsym.datasets.preparation.sources.read import read_source
-from mmdsym.datasets.preparation.tiles import TileChoice, tile_name, tiles_of
+from mmdsym.datasets.preparation.tiles import TileChoice, image_of, tile_name, tiles_of
 from mmdsym.datasets.preparation.unlabelled import add_unlabelled
 from mmdsym.errors import UserError
 from mmdsym.tiling import Tiling, Window, cut_box, to_image, visible_share
@@ -132,7 +132,10 @@ def test_the_share_of_a_box_is_that_of_its_area():
 
 
 def test_a_tile_says_which_image_and_where():
-    assert tile_name('line/part.jpg', Window(512, 64, 1024, 576)) == 'line/part__x00512_y00064.png'
+    name = tile_name('line/part.jpg', Window(512, 64, 1024, 576))
+    assert name == 'line/part__x00512_y00064.png'
+    assert image_of(name) == image_of('line/part__x00000_y00000.png') == 'line/part'
+    assert image_of('line/part__x1_y2.png') == 'line/part__x1_y2.png'
 
 
 @pytest.mark.parametrize(

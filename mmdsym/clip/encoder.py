@@ -13,6 +13,7 @@ from mmdsym.clip.model_building import ClipModel, has_trunk
 from mmdsym.clip.views import CropView, visible_boxes
 from mmdsym.crops import crop_windows
 from mmdsym.errors import UserError
+from mmdsym.half_precision import bfloat16_is_faster
 from mmdsym.models.same_padding import pad_kernels
 
 PARTS = ('embedding', 'trunk')
@@ -64,6 +65,12 @@ class CropEncoder(nn.Module):
         if has_trunk(self.network):
             pad_kernels(self.network.visual.trunk)
             self._folded = Folded(self.network.visual.trunk)
+
+    @property
+    def precision(self) -> str:
+        """What its image tower multiplies, as far as the processor decides it."""
+        shortens = self._folded is not None and self.mean.device.type == 'cpu'
+        return 'bfloat16' if shortens and bfloat16_is_faster() else 'float32'
 
     def forward(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
         """Computes the features of boxes.

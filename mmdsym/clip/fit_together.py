@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from mmengine.dist import all_gather_object, get_rank
 
+from mmdsym.datasets.preparation.tiles import image_of
+
 from .fusion import Fusion
 from .judged_boxes import JudgedEvidence
 
@@ -46,7 +48,9 @@ def fit_together(
     if not everyone:
         return []
     boxes = concatenate(everyone)
-    owners = np.repeat([str(image.image) for image in everyone], [len(i.labels) for i in everyone])
+    # Tiles of an image overlap: a defect that two of them show must not judge itself.
+    names = [image_of(str(image.image)) for image in everyone]
+    owners = np.repeat(names, [len(image.labels) for image in everyone])
     probabilities = fusion.fit(boxes.evidence, boxes.labels, boxes.correct, owners, further)
     first = sum(len(image.labels) for part in parts[: get_rank()] for image in part)
     counts = [len(image.labels) for image in images]

@@ -144,7 +144,8 @@ class CLIPScorer(nn.Module):
         """
         if self._prepared:
             return
-        model = self._fingerprint_of_model()
+        # Features that are kept come from the precision that this processor computes in.
+        model = f'{self._fingerprint_of_model()} {self.encoder.precision}'
         keys = None
         if self.evidence != 'text':
             keys = self._source.keys(self.classes, self.embed, model)

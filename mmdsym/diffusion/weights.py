@@ -14,6 +14,7 @@ from mmdsym.atomic_folder import drafted_folder
 from mmdsym.errors import UserError
 
 _UNET, _SCHEDULER, _DESCRIPTION = 'unet', 'scheduler', 'mmdsym.json'
+_SUFFIXES = ('.json', '.safetensors')
 
 
 @dataclass(frozen=True)
@@ -105,10 +106,12 @@ def load_diffusion(
 
 
 def diffusion_digest(folder: str | Path) -> str:
-    """Returns the SHA-256 of all files of a model, with their names."""
+    """Returns the SHA-256 of the files of a model, with their names; files of others are not it."""
+    folder = Path(folder)
+    parts = (folder / _DESCRIPTION, *folder.glob(f'{_UNET}/*'), *folder.glob(f'{_SCHEDULER}/*'))
     digest = hashlib.sha256()
-    for path in sorted(Path(folder).rglob('*')):
-        if path.is_file():
+    for path in sorted(parts):
+        if path.is_file() and path.suffix in _SUFFIXES:
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

@@ -82,7 +82,8 @@ class Observer:
     def _detect(self, detector: nn.Module, path: Path) -> DetDataSample:
         try:
             return inference_detector(detector, str(path), test_pipeline=self._pipeline)
-        except (OSError, AttributeError, TypeError, cv2.error) as error:
+        # OpenCV gives nothing for what it cannot decode, and MMCV then asserts.
+        except (OSError, AssertionError, AttributeError, TypeError, cv2.error) as error:
             raise UserError(
                 f'the image {path} cannot be read ({type(error).__name__}): restore it, or prepare '
                 'the data again with --fix.'

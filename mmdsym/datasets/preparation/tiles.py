@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mmdsym.image_files import open_image, upright
 from mmdsym.tiling import Tiling, Window, cut_box, visible_share
 
 UNLABELLED = 'unlabelled'
+_TILE_SUFFIX = re.compile(r'__x\d{5,}_y\d{5,}$')
 PNG_MODES = frozenset({'1', 'L', 'LA', 'P', 'RGB', 'RGBA', 'I;16'})
 
 Subset = dict[str, list[SourceImage]]
@@ -129,6 +131,13 @@ def tile_name(image_name: str, window: Window) -> str:
     """Name of a tile: that of its image, and where its upper left corner lies in it."""
     path = PurePosixPath(image_name)
     return path.with_name(f'{path.stem}__x{window.x1:05d}_y{window.y1:05d}.png').as_posix()
+
+
+def image_of(name: str) -> str:
+    """Name of the image that a file shows, without its suffix if it is a tile of one."""
+    path = PurePosixPath(name)
+    stem = _TILE_SUFFIX.sub('', path.stem)
+    return name if stem == path.stem else path.with_name(stem).as_posix()
 
 
 def _tile(image: SourceImage, window: Window, choice: TileChoice) -> SourceImage:
