@@ -101,7 +101,7 @@ def load_run(target: str | Path, config: str | Path | None = None) -> TrainedRun
     config_path = Path(config) if config else find_config(checkpoint_path.parent)
     if not config_path.is_file():
         raise UserError(f"the config '{config_path}' does not exist; correct --config.")
-    checkpoint = _read_checkpoint(checkpoint_path)
+    checkpoint = read_checkpoint(checkpoint_path)
     return TrainedRun(_read_config(config_path), config_path, checkpoint_path, checkpoint)
 
 
@@ -164,7 +164,12 @@ def _read_config(path: Path) -> Config:
     return config
 
 
-def _read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads a checkpoint of MMEngine into the memory of the CPU.
+
+    Raises:
+        UserError: It cannot be read, or holds no weights.
+    """
     # Once more: the fork of MMEngine takes its classes off torch's list after it has read a file.
     allow_mmengine_checkpoints()
     try:

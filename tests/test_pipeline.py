@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +17,11 @@ from mmdsym.class_prompts import prompts_by_class
 from mmdsym.clip.prompts import build_prompts
 from mmdsym.config import complete_config
 from mmdsym.errors import UserError
-from mmdsym.pipeline import after_training
+from mmdsym.pipeline import after_training, whole_run
 from mmdsym.pipeline.after_training import Finishing, parse_after_training
 from mmdsym.pipeline.contents import Contents
 from mmdsym.pipeline.description import describe
+from mmdsym.pipeline.own_config import renew_evaluation
 from mmdsym.pipeline.part_making import make_part, state_of
 from mmdsym.pipeline.part_training import CONFIG_NAME, faults_of, train_part
 from mmdsym.pipeline.parts import declared_parts
@@ -456,6 +458,43 @@ def test_a_config_that_was_renamed_is_found_in_its_work_folder(begun):
     own = begun.parent / 'run' / begun.name
     own.write_text('')
     assert Finishing(cfg, RunRecord({})).config_path == own
+
+
+def test_a_finished_run_is_tested_on_what_is_asked_for_now(begun):
+    cfg = complete_config(load(begun))
+    own = begun.parent / 'run' / begun.name
+    own.write_text(cfg.pretty_text)
+    renew_evaluation(cfg, own.parent)
+    assert own.read_text() == cfg.pretty_text
+    cfg.test_dataloader.dataset.ann_file = 'annotations/other.json'
+    cfg.optim_wrapper.optimizer.lr = 123
+    renew_evaluation(cfg, own.parent)
+    left = Config.fromfile(own)
+    assert left.test_dataloader.dataset.ann_file == 'annotations/other.json'
+    assert left.optim_wrapper.optimizer.lr != 123, 'what it was trained with stays'
+
+
+def started(leaf: Path, monkeypatch, checkpoint: Path) -> tuple[str | None, int]:
+    """From which checkpoint the command goes on, and from which iteration it says it does."""
+    asked: list[str | None] = []
+    monkeypatch.setattr(whole_run, 'train', lambda cfg, goes_on, path: asked.append(path))
+    WholeRun(load(leaf), resume=str(checkpoint))._train()
+    return asked[0], read_starts(leaf.parent / 'run')[-1]['iteration']
+
+
+def test_an_interrupted_run_from_a_named_checkpoint_goes_on_from_its_own(begun, monkeypatch):
+    run, named = begun.parent / 'run', begun.parent / 'elsewhere/iter_2.pth'
+    named.parent.mkdir()
+    named.write_bytes(b'weights')
+    os.utime(run / 'iter_3.pth', (0, 0))
+    # What an earlier run has left there does not follow from it, however late.
+    assert started(begun, monkeypatch, named) == (str(named), 2)
+    assert started(begun, monkeypatch, named) == (str(named), 2)
+    (run / 'iter_4.pth').write_bytes(b'weights')
+    (run / 'last_checkpoint').write_text(str(run / 'iter_4.pth'))
+    assert started(begun, monkeypatch, named) == (str(run / 'iter_4.pth'), 4)
+    named.write_bytes(b'other weights')
+    assert started(begun, monkeypatch, named) == (str(named), 2)
 
 
 def test_results_belong_to_their_checkpoint(begun):

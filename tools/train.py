@@ -81,7 +81,6 @@ def train_alone(cfg: Config, resume: str | None) -> None:
         UserError: The work folder holds another run, or another process trains in it.
     """
     from mmdsym.engine.processes import start_processes
-    from mmdsym.pipeline.progress import iterations_done
     from mmdsym.pipeline.starts import note_start
     from mmdsym.pipeline.work_folder import claimed
 
@@ -95,8 +94,16 @@ def train_alone(cfg: Config, resume: str | None) -> None:
     # One process speaks for all ranks.
     with claimed(work_dir) if get_rank() == 0 else nullcontext():
         if get_rank() == 0:
-            note_start(work_dir, iterations_done(work_dir) if resume else 0)
+            note_start(work_dir, _first_iteration(work_dir, resume))
         train(cfg, bool(resume), None if resume == 'auto' else resume)
+
+
+def _first_iteration(work_dir: Path, resume: str | None) -> int:
+    from mmdsym.pipeline.progress import iteration_of, iterations_done
+
+    if not resume:
+        return 0
+    return iterations_done(work_dir) if resume == 'auto' else iteration_of(Path(resume))
 
 
 @exit_on_user_error
@@ -120,7 +127,7 @@ def main() -> None:
             else:
                 run.execute()
     except KeyboardInterrupt:
-        how = 'the same command' if whole else 'the same command and --resume'
+        how = 'the same command' if whole else 'the same command and --resume, without a checkpoint'
         print(f'interrupted: go on with {how}.', file=sys.stderr)
         raise SystemExit(130) from None
 

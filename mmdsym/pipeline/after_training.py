@@ -7,7 +7,6 @@ import importlib
 import json
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,11 @@ from mmdsym.trained_run import (
     RESULTS_NAME,
     TrainedRun,
     dataset_for_testing,
-    find_config,
     load_run,
 )
 
 from .contents import Contents
+from .own_config import own_config
 from .progress import latest_checkpoint
 from .run_record import RunRecord
 
@@ -97,7 +96,7 @@ class Finishing:
         self.launcher = cfg.get('launcher', 'none')
         self.wanted = parse_after_training(cfg)
         self.record = record
-        self.config_path = _own_config(cfg, self.work_dir)
+        self.config_path = own_config(cfg, self.work_dir)
         self.on = _tested_on(cfg, self.work_dir)
 
     def is_done(self, step: str) -> bool:
@@ -197,15 +196,6 @@ def test(run: TrainedRun, network: str, launcher: str = 'none') -> dict[str, flo
         cfg.visualizer = dict(type='Visualizer', name=cfg.experiment_name)
         metrics = build_runner(cfg).test()
     return {name: round(float(value), 4) for name, value in metrics.items()}
-
-
-def _own_config(cfg: Config, work_dir: Path) -> Path:
-    """The config that the training left; of a config that was renamed since, under its old name."""
-    path = work_dir / Path(cfg.filename or 'config.py').name
-    if not path.is_file():
-        with suppress(UserError):  # which is told where the config is read
-            return find_config(work_dir)
-    return path
 
 
 def _tested_on(cfg: Config, work_dir: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from statistics import median
 
 from mmdsym.errors import UserError
 from mmdsym.run_log import read_run_log
-from mmdsym.trained_run import find_checkpoint
+from mmdsym.trained_run import find_checkpoint, read_checkpoint
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -25,6 +25,18 @@ def iterations_done(folder: Path) -> int:
     checkpoint = latest_checkpoint(folder)
     match = re.fullmatch(r'iter_(\d+)', checkpoint.stem) if checkpoint else None
     return int(match[1]) if match else 0
+
+
+def iteration_of(checkpoint: Path) -> int:
+    """Returns the iteration that any checkpoint was written after; 0 where it does not say.
+
+    Raises:
+        UserError: It cannot be read as a checkpoint.
+    """
+    match = re.search(r'iter_(\d+)$', checkpoint.stem)
+    if match:
+        return int(match[1])
+    return int((read_checkpoint(checkpoint).get('meta') or {}).get('iter') or 0)
 
 
 def seconds_per_iteration(folder: Path, begin: int = 0, end: float = inf) -> float | None:

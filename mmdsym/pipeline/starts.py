@@ -12,15 +12,18 @@ from mmengine.dist import get_world_size
 from mmdsym.atomic_file import write_file
 from mmdsym.benchmark.hardware import commit, hardware, versions
 
+from .progress import latest_checkpoint
+
 STARTS_NAME = 'starts.json'
 
 
-def note_start(work_dir: Path, iteration: int) -> None:
+def note_start(work_dir: Path, iteration: int, checkpoint: str | None = None) -> None:
     """Adds the present start to ``starts.json``; one process must call it for all.
 
     Args:
         work_dir: Of the training; need not be there yet.
         iteration: From which it goes on.
+        checkpoint: The checkpoint that the user named to go on from.
     """
     start = dict(
         time=datetime.now().astimezone().isoformat(timespec='seconds'),
@@ -30,6 +33,8 @@ def note_start(work_dir: Path, iteration: int) -> None:
         processes=get_world_size(),
         versions=versions(),
     )
+    if checkpoint is not None:
+        start['checkpoint'] = _identity(Path(checkpoint))
     work_dir.mkdir(parents=True, exist_ok=True)
     content = json.dumps([*read_starts(work_dir), start], indent=1)
     write_file(work_dir / STARTS_NAME, content.encode())
@@ -46,6 +51,27 @@ def read_starts(work_dir: Path) -> list[dict]:
         return []
     is_list = isinstance(content, list)
     return [start for start in content if isinstance(start, dict)] if is_list else []
+
+
+def has_gone_on_from(work_dir: Path, checkpoint: Path) -> bool:
+    """Says whether the latest checkpoint of a work folder follows from one that the user named.
+
+    Args:
+        work_dir: Of the training.
+        checkpoint: The one that the user names now.
+    """
+    latest = latest_checkpoint(work_dir)
+    named = [start for start in read_starts(work_dir) if start.get('checkpoint')]
+    if latest is None or not named or named[-1]['checkpoint'] != _identity(checkpoint):
+        return False
+    # There may be later iterations of an earlier run.
+    return latest.stat().st_mtime >= datetime.fromisoformat(named[-1]['time']).timestamp()
+
+
+def _identity(checkpoint: Path) -> list:
+    # Not its content, which is large: whoever exchanges it writes it at another time.
+    status = checkpoint.stat() if checkpoint.is_file() else None
+    return [str(checkpoint.resolve()), status and status.st_size, status and status.st_mtime_ns]
 
 
 def commits_of(starts: Sequence[dict]) -> list[str]:

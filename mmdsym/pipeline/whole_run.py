@@ -21,11 +21,12 @@ from mmdsym.registry import MODELS
 
 from .after_training import Finishing, parse_after_training
 from .baseline import add_compared_test, baseline_config, compared_network, difference
+from .own_config import renew_evaluation
 from .part_making import PartState, make_part, state_of
 from .parts import Part, declared_parts
 from .plan import Step, as_table, make_plan
-from .progress import iterations_done, latest_checkpoint
-from .starts import note_start
+from .progress import iteration_of, iterations_done, latest_checkpoint
+from .starts import has_gone_on_from, note_start
 from .steps import Steps
 from .work_folder import changed_since, claimed, in_short, open_record, refuse_unknown
 
@@ -127,12 +128,18 @@ class WholeRun:
         self.steps.begin()
         total, done = _length(self.cfg), iterations_done(self.work_dir)
         asked_for = self.resume not in (None, 'auto')
+        # Started again after an interruption, the same command does not begin there once more.
+        if asked_for and has_gone_on_from(self.work_dir, Path(self.resume)):
+            asked_for = False
         if total is not None and done >= total and not asked_for:
             self._tell(f'training: found, {done} iterations, {latest_checkpoint(self.work_dir)}')
+            from_first_rank(lambda: renew_evaluation(self.cfg, self.work_dir))
             return
         checkpoint = self.resume if asked_for else latest_checkpoint(self.work_dir)
+        if asked_for:
+            done = iteration_of(Path(checkpoint))
         described = self.cfg.copy()
-        from_first_rank(lambda: self._begin_training(described, done))
+        from_first_rank(lambda: self._begin_training(described, done, asked_for))
         if checkpoint is None:
             self._tell(f'training: begins in {self.work_dir}')
         else:
@@ -142,7 +149,7 @@ class WholeRun:
         # The networks and workers of the training are of no more use.
         gc.collect()
 
-    def _begin_training(self, described: Config, iteration: int) -> None:
+    def _begin_training(self, described: Config, iteration: int, asked_for: bool) -> None:
         # What was said of it when the command started may be hours old.
         changed = changed_since(described, self.record)
         if changed:
@@ -151,7 +158,7 @@ class WholeRun:
                 'it again, which takes them as they are now.'
             )
         self.record.write(self.work_dir)
-        note_start(self.work_dir, iteration)
+        note_start(self.work_dir, iteration, self.resume if asked_for else None)
 
     def _tell_changes(self, described: Config) -> None:
         changed = changed_since(described, self.record) if get_rank() == 0 else []
