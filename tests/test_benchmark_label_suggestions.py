@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import sys
@@ -107,3 +108,11 @@ def test_the_summary_compares_with_random(tool):
     assert summary['gain_over_random'] == {'mean': 2.5, 'deviation': 3.54}
     assert summary['base'] == {'mean': 50.0, 'deviation': 0.0}
     assert tool.summarise({0: rows[0]})['base']['deviation'] is None
+
+
+def test_a_config_that_several_processes_left_trains_in_one(tool, tiny_data, tmp_path):
+    config = tmp_path / 'left.py'
+    base = REPOSITORY / 'configs/baselines/supervised_neu_20pct.py'
+    config.write_text(f"_base_ = '{base}'\nlauncher = 'pytorch'\n")
+    args = argparse.Namespace(config=str(config), data_root=tiny_data, cfg_options=None)
+    assert tool.run_config(args, tmp_path / 'labelled.json', tmp_path, 0).launcher == 'none'

@@ -69,6 +69,12 @@ def test_variants_train_and_are_compared_with_the_reference(variants):
     assert 'soft_teacher_dense' in benchmark_speed.as_table(found).splitlines()[0]
 
 
+def test_a_config_that_several_processes_left_is_timed_in_one(variants):
+    variants[0].config.launcher = 'pytorch'
+    training = SpeedTest(variants[0], None, 1).set_up(variants[0])
+    assert training.runner.launcher == 'none'
+
+
 def test_the_batch_holds_the_same_images_for_mmdetection(variants):
     cfg = variants[0].config
     batch = draw_batches(cfg, joint_stage(cfg).begin, 1)[0]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import call_tool
 from mmengine.config import Config
 
+from mmdsym.benchmark.collect import evaluate
 from mmdsym.benchmark.collected_table import as_markdown
 from mmdsym.benchmark.grid import digest_of_settings
+from mmdsym.trained_run import TrainedRun
 
 
 def run(seed: int, overall: float, config: str = 'supervised.py', **others) -> dict:
@@ -60,6 +63,21 @@ def test_settings_differ_by_what_is_trained_alone():
         return digest_of_settings(cfg, leave_out=['randomness'])
 
     assert settings(0, 'one', 0.1) == settings(1, 'other', 0.1) != settings(0, 'one', 0.2)
+
+
+def test_a_run_of_several_processes_is_evaluated_by_one(tmp_path, monkeypatch):
+    started = []
+
+    def build_runner(cfg: Config) -> SimpleNamespace:
+        started.append(cfg.launcher)
+        return SimpleNamespace(test=lambda: {'coco/bbox_mAP_50': 0.5})
+
+    monkeypatch.setattr('mmdsym.benchmark.collect.build_runner', build_runner)
+    dataloader = dict(dataset=dict(ann_file='val.json'))
+    cfg = Config(dict(launcher='pytorch', model=dict(), test_dataloader=dataloader))
+    trained = TrainedRun(cfg, tmp_path / 'left.py', tmp_path / 'iter_1.pth', {})
+    assert evaluate(trained, None) == {'coco/bbox_mAP_50': 0.5}
+    assert started == ['none'] and cfg.launcher == 'pytorch'
 
 
 @pytest.fixture

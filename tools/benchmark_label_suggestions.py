@@ -86,6 +86,8 @@ def run_config(args: argparse.Namespace, labels: Path, folder: Path, seed: int) 
     cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
     cfg.work_dir = str(folder)
     cfg.experiment_name = '_'.join(folder.resolve().parts[-4:])
+    # The config that a run of several processes left still names theirs.
+    cfg.launcher = 'none'
     return cfg
 
 
@@ -96,8 +98,9 @@ def train_and_test(args: argparse.Namespace, labels: Path, folder: Path, seed: i
         UserError: The folder holds a run of another config or of other labels.
     """
     cfg = run_config(args, labels, folder, seed)
-    # Neither where it runs nor its name makes another experiment.
-    settings = {k: v for k, v in cfg.to_dict().items() if k not in ('work_dir', 'experiment_name')}
+    # Neither where nor how it runs, nor its name, makes another experiment.
+    apart = ('work_dir', 'experiment_name', 'launcher')
+    settings = {k: v for k, v in cfg.to_dict().items() if k not in apart}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     digest.update(labels.read_bytes())
     state, key = folder / 'benchmark.json', digest.hexdigest()

@@ -91,7 +91,8 @@ def evaluate(run: TrainedRun, network: str | None, turned: bool = False) -> dict
     """
     # Not a shallow copy: what is set below is no setting of the run.
     cfg = copy.deepcopy(run.config)
-    cfg.load_from, cfg.resume = str(run.checkpoint_path), False
+    # Whatever launcher trained the run, one process looks at it.
+    cfg.load_from, cfg.resume, cfg.launcher = str(run.checkpoint_path), False, 'none'
     cfg.test_evaluator = dict(type='mmdsym.DefectMetric', ann_file=_annotations(run), metric='bbox')
     if network:
         cfg.model.semi_test_cfg = dict(predict_on=network)

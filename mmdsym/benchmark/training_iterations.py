@@ -77,6 +77,8 @@ def _without_traces(cfg: Config, name: str, folder: str, checkpoint: Path | None
             cfg[f'{loop}_{part}'] = None
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     cfg.load_from, cfg.resume = checkpoint and str(checkpoint), False
+    # The config that a run of several processes left still names theirs.
+    cfg.launcher = 'none'
     cfg.log_level = 'WARNING'
     for entry in walk(cfg.model):
         if entry.get('pretrained'):
