@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from math import isfinite
 from pathlib import Path
 
 from mmdsym.errors import UserError
@@ -32,7 +33,29 @@ def write_json(path: Path, content: object) -> None:
     Raises:
         UserError: As :func:`write_file`.
     """
-    write_file(path, (json.dumps(content, indent=1) + '\n').encode())
+    write_file(path, as_json(content).encode())
+
+
+def as_json(content: object, ascii_only: bool = True) -> str:
+    """Returns json that people can read and every parser takes.
+
+    Numbers that are not finite, such as the AP of a class without boxes, become ``null``: json
+    knows neither NaN nor infinity, and strict parsers refuse the whole file for one of them.
+
+    Args:
+        content: What to write.
+        ascii_only: Whether other letters are escaped.
+    """
+    known = _with_finite_numbers(content)
+    return json.dumps(known, indent=1, ensure_ascii=ascii_only, allow_nan=False) + '\n'
+
+
+def _with_finite_numbers(content: object) -> object:
+    if isinstance(content, dict):
+        return {name: _with_finite_numbers(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_with_finite_numbers(value) for value in content]
+    return None if isinstance(content, float) and not isfinite(content) else content
 
 
 @contextmanager

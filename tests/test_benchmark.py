@@ -284,6 +284,16 @@ def test_a_class_without_boxes_has_a_dash():
     assert Spread.of([nothing, nothing]).in_per_cent() == '–'
     assert Spread.of([nothing, 0.5]) == (0.5, None)
     assert Spread.of([0.4, nothing, 0.6]).mean == pytest.approx(0.5)
+    assert Spread.of([None, 0.5, None]) == (0.5, None)
+
+
+def test_what_is_not_known_is_null_in_every_file_and_a_dash_in_the_table(folders, tmp_path):
+    folder = folders[0]
+    folder.finish(result('one') | dict(AP50={'dent': float('nan'), 'spot': 0.5}))
+    assert folder.result['AP50'] == {'dent': None, 'spot': 0.5}
+    assert write_results([folder], tmp_path).splitlines()[2].endswith('| 50.0 | – | 50.0 |')
+    for path in (folder.path / 'result.json', tmp_path / 'results.json'):
+        json.loads(path.read_text(), parse_constant=pytest.fail)
 
 
 def test_a_table_says_what_it_does_not_prove_and_what_its_hours_leave_out():

@@ -103,6 +103,18 @@ def test_runs_of_earlier_jsons_are_taken_over(collect, tmp_path):
     assert '70.0 ± 14.1' in printed
 
 
+def test_a_class_without_boxes_is_null_and_may_be_read_again(collect, tmp_path):
+    earlier = tmp_path / 'earlier.json'
+    known = run(0, 0.6)
+    known['metrics']['detector']['coco/AP50/dent'] = float('nan')
+    earlier.write_text(json.dumps(dict(runs=[known])))
+    found, _ = collect(earlier)
+    text = (tmp_path / 'new.json').read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == found
+    assert found['runs'][0]['metrics']['detector']['coco/AP50/dent'] is None
+    assert cells(as_markdown(found['runs']))[2][-1] == '–'
+
+
 @pytest.mark.parametrize('content', [None, '', '[]', '{"runs": [7]}', '{"runs": []}', '\x00'])
 def test_what_is_no_such_json_is_named(collect, tmp_path, capsys, content):
     path = tmp_path / 'other.json'

@@ -193,10 +193,7 @@ def main() -> None:
         removal = analysis.foreign_removal(pool, foreign, args.truth)
         extra |= dict(
             foreign_images=len(foreign_paths),
-            foreign={
-                name: {key: None if value != value else value for key, value in asdict(row).items()}
-                for name, row in removal.items()
-            },
+            foreign={name: asdict(row) for name, row in removal.items()},
         )
     paths = write_report(quality, args.out, extra)
     print(paths[0].read_text(encoding='utf-8'))

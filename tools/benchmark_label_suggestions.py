@@ -22,7 +22,7 @@ import numpy as np
 from mmengine.config import Config, DictAction
 
 import mmdsym  # noqa: F401  (registers the parts and lets torch read checkpoints)
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_file, write_json
 from mmdsym.command_line import build_runner
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.labelling import suggest
@@ -216,7 +216,7 @@ def main() -> None:
             config=args.config, start=args.start, add=args.add, by_seed=by_seed,
             summary=summarise(by_seed),
         )  # fmt: skip
-        write_file(args.out / 'results.json', json.dumps(content, indent=1).encode() + b'\n')
+        write_json(args.out / 'results.json', content)
         told = ', '.join(f'{name} {100 * by_seed[seed][name]:.1f}' for name in ('base', *ARMS))
         print(f'seed {seed}: mAP@0.5 {told}')
     print(json.dumps(summarise(by_seed), indent=1))

@@ -23,6 +23,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import DATASETS, init_default_scope
 
 import mmdsym  # noqa: F401  (registers the parts)
+from mmdsym.atomic_file import write_json
 from mmdsym.command_line import add_config_options, read_config
 from mmdsym.config import complete_config
 from mmdsym.errors import exit_on_user_error
@@ -97,8 +98,7 @@ def main() -> None:
     )
     print(json.dumps(result, indent=2))
     if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(result, indent=2) + '\n')
+        write_json(arguments.out, result)
 
 
 if __name__ == '__main__':

@@ -9,13 +9,12 @@ Example:
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import as_json, write_file
 from mmdsym.clip.crop_table import as_markdown, crops_per_class, evaluate_scorer
 from mmdsym.clip.labelled_crops import read_labelled_crops
 from mmdsym.config import complete_config
@@ -83,9 +82,7 @@ def main() -> None:
         scorers={name: result._asdict() for name, result in results.items()},
     )
     table = as_markdown(results, counts)
-    for path, text in zip(
-        outputs(args.out), (json.dumps(content, indent=2) + '\n', table), strict=True
-    ):
+    for path, text in zip(outputs(args.out), (as_json(content), table), strict=True):
         write_file(path, text.encode())
     print(f'\n{table}')
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_json
 from mmdsym.errors import UserError
 
 from .grid import PlannedRun
@@ -62,7 +62,8 @@ class RunFolder:
     @property
     def result(self) -> dict | None:
         """What :meth:`finish` wrote."""
-        return self._read(self._result_path, {'method': str, 'mAP50': float, 'AP50': dict})
+        needed = {'method': str, 'mAP50': (float, type(None)), 'AP50': dict}
+        return self._read(self._result_path, needed)
 
     @property
     def seconds(self) -> float:
@@ -81,12 +82,12 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, object]) -> None:
         """Writes the result; from then on the run is finished."""
-        write_file(self._result_path, _as_json(result))
+        write_json(self._result_path, dict(result))
 
     def _write_record(self) -> None:
-        write_file(self._record_path, _as_json(self._record))
+        write_json(self._record_path, self._record)
 
-    def _read(self, path: Path, needed: Mapping[str, type]) -> dict | None:
+    def _read(self, path: Path, needed: Mapping[str, type | tuple[type, ...]]) -> dict | None:
         """Reads what was written here before; None where nothing was."""
         if not path.is_file():
             return None
@@ -100,7 +101,3 @@ class RunFolder:
             f'{path} is damaged, or of another program: move the folder {self.path} away, and the '
             'same command does this run anew.'
         )
-
-
-def _as_json(content: object) -> bytes:
-    return (json.dumps(content, indent=1) + '\n').encode()

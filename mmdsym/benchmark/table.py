@@ -20,9 +20,13 @@ class Spread(NamedTuple):
     deviation: float | None
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
-        """Returns those of the values that are not NaN, as the AP of a class without boxes is."""
-        known = [value for value in values if not math.isnan(value)]
+    def of(cls, values: Sequence[float | None]) -> Spread:
+        """Returns those of the known values.
+
+        Args:
+            values: NaN, or ``None`` in a json, is the AP of a class without boxes.
+        """
+        known = [value for value in values if value is not None and not math.isnan(value)]
         deviation = statistics.stdev(known) if len(known) > 1 else None
         return cls(statistics.fmean(known) if known else math.nan, deviation)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import torch
 
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import write_file, write_json
 from mmdsym.benchmark.hardware import commit, hardware, versions
 from mmdsym.benchmark.timing import StepTime, measure_in_turn, median, median_ratio
 from mmdsym.errors import UserError
@@ -135,7 +134,7 @@ def as_markdown(report: dict[str, Any]) -> str:
 def write_report(report: dict[str, Any], path: Path) -> Path:
     """Writes a report as json, and as Markdown beside it; returns the latter's path."""
     table = path.with_suffix('.md')
-    write_file(path, (json.dumps(report, indent=1) + '\n').encode())
+    write_json(path, report)
     write_file(table, as_markdown(report).encode())
     return table
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+
+from mmdsym.atomic_file import as_json
 
 from .pseudo_label_quality import ALL_CLASSES, PseudoLabelQuality, QualityRow
 
@@ -43,7 +44,7 @@ def write_report(
     texts = {
         'md': as_markdown(quality),
         'csv': as_csv(quality.rows),
-        'json': json.dumps(content, indent=1) + '\n',
+        'json': as_json(content),
     }
     paths = []
     for suffix, text in texts.items():
@@ -131,7 +132,7 @@ def _per_cent(value: float) -> str:
 
 
 def _rounded(row: QualityRow) -> dict:
-    """The row with four decimals; NaN, which json does not know, becomes ``None``."""
+    """The row with four decimals; NaN becomes ``None``."""
     return {
         name: (None if np.isnan(value) else round(value, 4)) if isinstance(value, float) else value
         for name, value in asdict(row).items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import as_json, write_file
 from mmdsym.errors import UserError
 from mmdsym.tiling.detections import Detections, evaluate
 from mmdsym.tiling.grid import Tiling
@@ -122,4 +121,4 @@ def write_json(document: dict, path: Path) -> None:
     Raises:
         UserError: The disk is full or does not let us write.
     """
-    write_file(path, (json.dumps(document, indent=1, ensure_ascii=False) + '\n').encode())
+    write_file(path, as_json(document, ascii_only=False).encode())
