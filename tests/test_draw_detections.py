@@ -278,6 +278,22 @@ def test_the_command_takes_a_work_directory_or_a_config(
     assert out.is_file() and str(out) in capsys.readouterr().out
 
 
+def test_the_command_takes_the_config_that_one_trained_with(
+    work_dir, tmp_path, monkeypatch, capsys
+):
+    source = tmp_path / 'configs/small.py'
+    source.parent.mkdir()
+    # With places to fill in, as configs have them, and without the number of classes.
+    source.write_text((work_dir / 'small.py').read_text().replace(str(work_dir), '{data_root}'))
+    (tmp_path / 'work_dirs').mkdir()
+    (tmp_path / 'work_dirs/small').symlink_to(work_dir)
+    monkeypatch.chdir(tmp_path)
+    for what in ([source], [source, work_dir / 'iter_20.pth']):
+        out = tmp_path / f'{len(what)}.png'
+        call_tool(monkeypatch, 'draw_detections.py', *what, '--out', out, '--count', 1)
+        assert out.is_file()
+
+
 def test_the_command_asks_for_a_checkpoint(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match='2'):

@@ -21,10 +21,10 @@ from PIL import Image
 
 from mmdsym.clip.filter_counts import FilterCounts
 from mmdsym.errors import UserError
-from mmdsym.pipeline.starts import note_start, read_starts
+from mmdsym.pipeline.starts import note_start, read_starts, validation_of
 from mmdsym.registry import DATASETS
 from mmdsym.report import material as material_module
-from mmdsym.report import write_report
+from mmdsym.report import read_warnings, reference, write_report
 from mmdsym.report.predictions import ValidationData
 from mmdsym.report.quality import Agreement, match_boxes, measure_accuracy
 from mmdsym.report.reference import find_reference
@@ -32,7 +32,7 @@ from mmdsym.report.sections.progress import losses_by_branch
 from mmdsym.report.style import class_colour, class_colour_code, short_name, small_multiples
 from mmdsym.report.text_log import warnings_of
 from mmdsym.run_log import RunLog, read_run_log
-from mmdsym.trained_run import load_run
+from mmdsym.trained_run import dataset_for_testing, load_run
 
 ODD_NAMES = ('<script>dent</script> & $x_1$', 'spot "裂" é')
 STAGES = dict(
@@ -339,6 +339,43 @@ def test_without_the_validation_images_the_log_speaks(supervised):
     assert 'could not be evaluated' in page.sections['']
     assert 'Left out' in page.sections['Detections on validation images']
     assert (supervised / 'report' / 'losses.png').is_file()
+
+
+def test_a_report_that_says_more_is_not_replaced(supervised):
+    page = write_report(supervised)
+    before = page.read_text()
+    config = supervised / 'supervised.py'
+    config.write_text(config.read_text().replace('/images/', '/moved/'))
+    with pytest.raises(UserError, match='validation images that are not there now .*--force'):
+        write_report(supervised)
+    assert page.read_text() == before
+    assert write_report(supervised, force=True) == page
+    assert (supervised / 'report_kept_1/index.html').read_text() == before
+    assert any('could not be evaluated' in warning for warning in read_warnings(page.parent))
+
+
+def test_a_reference_is_left_out_once_the_validation_boxes_changed(pair, supervised):
+    config = load_run(pair).config
+    note_start(supervised, 0, validation=validation_of(config))
+    assert find_reference(pair, config).name == 'supervised'
+    path = Path(dataset_for_testing(config)['ann_file'])
+    content = json.loads(path.read_text())
+    content['annotations'].pop()
+    corrected = path.with_name('corrected.json')
+    corrected.write_text(json.dumps(content))
+    with pytest.MonkeyPatch.context() as patch:
+        # The same name, other boxes.
+        now = validation_of(edited(config, corrected))
+        patch.setattr(reference, 'validation_of', lambda _: now)
+        assert find_reference(pair, config) is None
+        with pytest.raises(UserError, match='was validated before .* changed'):
+            write_report(pair, reference=supervised)
+
+
+def edited(config: Config, ann_file: Path) -> Config:
+    changed = config.copy()
+    dataset_for_testing(changed)['ann_file'] = str(ann_file)
+    return changed
 
 
 def test_validation_images_without_boxes(supervised):

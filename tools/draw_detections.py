@@ -61,7 +61,11 @@ def _checkpoint_and_config(arguments: argparse.Namespace) -> tuple[Path, Path | 
     folder = Path('work_dirs') / run.stem
     if not checkpoint and not folder.is_dir():
         raise UserError(f"'{folder}' does not exist; name a checkpoint after the config '{run}'.")
-    return checkpoint or folder, run
+    if not checkpoint:
+        return folder, None
+    # The training left the config with paths and classes filled in.
+    completed = checkpoint.parent / run.name
+    return checkpoint, completed if completed.is_file() else run
 
 
 def _threshold(text: str) -> float | None:

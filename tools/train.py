@@ -80,8 +80,9 @@ def train_alone(cfg: Config, resume: str | None) -> None:
     Raises:
         UserError: The work folder holds another run, or another process trains in it.
     """
+    from mmdsym.config import complete_config
     from mmdsym.engine.processes import start_processes
-    from mmdsym.pipeline.starts import note_start
+    from mmdsym.pipeline.starts import note_start, validation_of
     from mmdsym.pipeline.work_folder import claimed
 
     work_dir = Path(cfg.work_dir)
@@ -94,7 +95,8 @@ def train_alone(cfg: Config, resume: str | None) -> None:
     # One process speaks for all ranks.
     with claimed(work_dir) if get_rank() == 0 else nullcontext():
         if get_rank() == 0:
-            note_start(work_dir, _first_iteration(work_dir, resume))
+            validation = validation_of(complete_config(cfg))
+            note_start(work_dir, _first_iteration(work_dir, resume), validation=validation)
         train(cfg, bool(resume), None if resume == 'auto' else resume)
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     """Writes, and says where the page is."""
     arguments = parse_arguments()
     # Imported late, so that --help answers at once.
-    from mmdsym.report import write_report
+    from mmdsym.report import read_warnings, write_report
 
     page = write_report(
         arguments.work_dir,
@@ -47,6 +47,8 @@ def main() -> None:
         reference=arguments.reference,
     )
     print(f'the report is {page}')
+    for warning in read_warnings(page.parent):
+        print(f'warning: {warning}')
 
 
 if __name__ == '__main__':

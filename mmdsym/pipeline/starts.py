@@ -7,23 +7,30 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.dist import get_world_size
 
 from mmdsym.atomic_file import write_file
 from mmdsym.benchmark.hardware import commit, hardware, versions
+from mmdsym.errors import UserError
+from mmdsym.trained_run import dataset_for_testing
 
+from .contents import Contents
 from .progress import latest_checkpoint
 
 STARTS_NAME = 'starts.json'
 
 
-def note_start(work_dir: Path, iteration: int, checkpoint: str | None = None) -> None:
+def note_start(
+    work_dir: Path, iteration: int, checkpoint: str | None = None, validation: str | None = None
+) -> None:
     """Adds the present start to ``starts.json``; one process must call it for all.
 
     Args:
         work_dir: Of the training; need not be there yet.
         iteration: From which it goes on.
         checkpoint: The checkpoint that the user named to go on from.
+        validation: What the images are that it is validated on, see :func:`validation_of`.
     """
     start = dict(
         time=datetime.now().astimezone().isoformat(timespec='seconds'),
@@ -35,6 +42,8 @@ def note_start(work_dir: Path, iteration: int, checkpoint: str | None = None) ->
     )
     if checkpoint is not None:
         start['checkpoint'] = _identity(Path(checkpoint))
+    if validation is not None:
+        start['validation'] = validation
     work_dir.mkdir(parents=True, exist_ok=True)
     content = json.dumps([*read_starts(work_dir), start], indent=1)
     write_file(work_dir / STARTS_NAME, content.encode())
@@ -51,6 +60,16 @@ def read_starts(work_dir: Path) -> list[dict]:
         return []
     is_list = isinstance(content, list)
     return [start for start in content if isinstance(start, dict)] if is_list else []
+
+
+def validation_of(cfg: Config) -> str | None:
+    """Returns a digest of the annotations that a config is tested on; ``None`` without any."""
+    try:
+        dataset = dataset_for_testing(cfg)
+        path = Path(dataset.get('data_root') or '') / dataset['ann_file']
+        return Contents(read_images=False).annotations(path)
+    except (UserError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def has_gone_on_from(work_dir: Path, checkpoint: Path) -> bool:

@@ -26,7 +26,7 @@ from .part_making import PartState, make_part, state_of
 from .parts import Part, declared_parts
 from .plan import Step, as_table, make_plan
 from .progress import iteration_of, iterations_done, latest_checkpoint
-from .starts import has_gone_on_from, note_start
+from .starts import has_gone_on_from, note_start, validation_of
 from .steps import Steps
 from .work_folder import changed_since, claimed, in_short, open_record, refuse_unknown
 
@@ -158,7 +158,8 @@ class WholeRun:
                 'it again, which takes them as they are now.'
             )
         self.record.write(self.work_dir)
-        note_start(self.work_dir, iteration, self.resume if asked_for else None)
+        named = self.resume if asked_for else None
+        note_start(self.work_dir, iteration, named, validation_of(self.cfg))
 
     def _tell_changes(self, described: Config) -> None:
         changed = changed_since(described, self.record) if get_rank() == 0 else []

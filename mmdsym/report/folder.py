@@ -45,7 +45,12 @@ def check_replaceable(folder: Path, force: bool) -> None:
         )
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes], summary: Mapping[str, object]) -> None:
+def write_folder(
+    folder: Path,
+    files: Mapping[str, bytes],
+    summary: Mapping[str, object],
+    keep: bool = False,
+) -> None:
     """Writes all files beside the folder, and then gives them its name.
 
     Args:
@@ -53,6 +58,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes], summary: Mapping[str,
             anything in it that no report wrote.
         files: Name to content.
         summary: Goes into :data:`MANIFEST`, with the sha256 of each file.
+        keep: Whether to rename it in any case.
 
     Raises:
         UserError: The disk is full or does not let us write; an earlier folder stays as it was.
@@ -65,15 +71,21 @@ def write_folder(folder: Path, files: Mapping[str, bytes], summary: Mapping[str,
             draft.mkdir()
             for name, content in (*files.items(), (MANIFEST, manifest)):
                 write_file(draft / name, content)
-            _put_in_place(draft, folder)
+            _put_in_place(draft, folder, keep or bool(_foreign_files(folder)))
     except OSError as error:
         raise UserError(
             f"'{folder.parent}' cannot be written to ({error.strerror}): make it writable."
         ) from error
 
 
-def _put_in_place(draft: Path, folder: Path) -> None:
-    keep = bool(_foreign_files(folder))
+def read_warnings(folder: Path) -> list[str]:
+    """Returns what a report warns of; nothing where it is damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return list(json.loads((folder / MANIFEST).read_bytes())['warnings'])
+    return []
+
+
+def _put_in_place(draft: Path, folder: Path, keep: bool) -> None:
     aside = _unused_name(folder) if keep else folder.with_name(_ASIDE)
     if not keep:
         shutil.rmtree(aside, ignore_errors=True)

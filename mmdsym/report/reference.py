@@ -11,6 +11,7 @@ from pathlib import Path
 from mmengine import Config
 
 from mmdsym.errors import UserError
+from mmdsym.pipeline.starts import read_starts, validation_of
 from mmdsym.run_log import read_run_log
 from mmdsym.stages import StageSchedule
 from mmdsym.trained_run import BASELINE_FOLDER, RESULTS_NAME, dataset_for_testing, find_config
@@ -99,11 +100,22 @@ def _judge(work_dir: Path, config: Config, compared_with: Config) -> Reference:
             f"'{work_dir}' was validated on {_validation_file(config)}, this run on "
             f'{_validation_file(compared_with)}; name a reference with the same images.'
         )
+    if _validated_on_others(work_dir, compared_with):
+        raise UserError(
+            f"'{work_dir}' was validated before {_validation_file(config)} changed; test it again "
+            'on what is there now, or name another reference.'
+        )
     known = filter(None, (read_run_log(work_dir).last(_METRIC), _tested(work_dir)))
     last = max(known, key=lambda one: one[0], default=None)
     if last is None:
         raise UserError(f"'{work_dir}' logged no {_METRIC}; let it finish, or name another one.")
     return Reference(work_dir.resolve().name, last[1], last[0], _training_file(config).name)
+
+
+def _validated_on_others(work_dir: Path, compared_with: Config) -> bool:
+    """Whether the file of the same name had other images or boxes when the run was trained."""
+    noted = [start['validation'] for start in read_starts(work_dir) if 'validation' in start]
+    return bool(noted) and noted[-1] != validation_of(compared_with)
 
 
 def _tested(work_dir: Path) -> tuple[int, float] | None:
