@@ -303,6 +303,11 @@ def test_references_are_mirrored_and_transposed_as_asked():
         (dict(strength=(0.9, 0.1)), 'layout.strength is .*between 0 and 1'),
         (dict(defects_per_image=(0, 2)), 'layout.defects_per_image'),
         (dict(defects_per_image=(1, 1.5)), 'two whole numbers'),
+        (dict(defects_per_image=2), 'layout.defects_per_image is 2: give two numbers'),
+        (dict(strength=0.3), 'layout.strength is 0.3: give two numbers'),
+        (dict(strength='weak'), 'layout.strength is weak: give two numbers'),
+        (dict(kinds=['add']), 'layout.kinds is .*give the shares of'),
+        (dict(sizes=dict(small='many')), 'layout.sizes is .*shares from 0'),
     ],
 )
 def test_wrong_layouts_are_named(config, message):

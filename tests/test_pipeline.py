@@ -11,6 +11,7 @@ import pytest
 import torch
 from conftest import REPOSITORY
 from mmengine.config import Config
+from mmengine.registry import DefaultScope
 from whole_run_data import write_configs
 
 from mmdsym.class_prompts import prompts_by_class
@@ -193,6 +194,27 @@ def test_wrong_declarations_are_named(leaf, options, message):
         options = {'parts.clip.config': 'plain.py', 'parts.clip.options': {}}
     with pytest.raises(UserError, match=message):
         WholeRun(load(leaf, **options))
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({'train_dataloader.dataset.sources.synthetic.layout': dict(strength=0.3)}, 'two numbers'),
+        ({'filter': dict(mode='strict')}, "no mode 'strict'"),
+        ({'filter': dict(schedule=dict(jiont='soft'))}, "did you mean 'joint'"),
+        ({'filter': dict(sheets=3)}, 'sheets'),
+    ],
+)
+def test_what_is_wrong_is_told_before_parts_are_made(leaf, monkeypatch, options, message):
+    monkeypatch.setattr(whole_run, 'make_part', lambda part: pytest.fail('a part was made'))
+    of_filter = options.pop('filter', {})
+    cfg = load(leaf, **options)
+    for hook in cfg.custom_hooks:
+        if hook.type == 'mmdsym.CLIPPseudoLabelFilterHook':
+            hook.update(of_filter)
+    with pytest.raises((UserError, TypeError), match=message):
+        WholeRun(cfg).execute()
+    DefaultScope._instance_dict.clear()
 
 
 def test_a_plan_names_steps_states_and_times_and_writes_nothing(leaf):

@@ -106,17 +106,27 @@ def _named(name: str, known: list[str] | tuple[str, ...]) -> str:
     return f"'{name}': {hint}Known: {', '.join(known)}."
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _check_shares(name: str, shares: Mapping[str, float], known: tuple[str, ...]) -> None:
+    if not isinstance(shares, Mapping):
+        raise UserError(f'layout.{name} is {shares}: give the shares of {", ".join(known)}.')
     for key in shares:
         if key not in known:
             raise UserError(f'layout.{name} has an unknown {_named(key, known)}')
-    if any(not 0 <= share < float('inf') for share in shares.values()) or not any(shares.values()):
+    numbers = all(_is_number(share) and 0 <= share < float('inf') for share in shares.values())
+    if not numbers or not any(shares.values()):
         raise UserError(
             f'layout.{name} is {dict(shares)}: give shares from 0, at least one above it.'
         )
 
 
 def _check_range(name: str, values: tuple[float, float], low: float, high: float) -> None:
-    if len(values) != 2 or not low <= values[0] <= values[1] <= high:
-        shown = values[0] if len(values) == 2 and values[0] == values[1] else tuple(values)
+    pair = isinstance(values, (tuple, list)) and len(values) == 2 and all(map(_is_number, values))
+    if not pair:
+        raise UserError(f'layout.{name} is {values}: give two numbers, from {low} to {high}.')
+    if not low <= values[0] <= values[1] <= high:
+        shown = values[0] if values[0] == values[1] else tuple(values)
         raise UserError(f'layout.{name} is {shown}: it must lie between {low} and {high}.')

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import gc
 from contextlib import nullcontext
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import get_rank
-from mmengine.registry import init_default_scope
 
 from mmdsym.command_line import train
 from mmdsym.config import complete_config
 from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.engine.processes import start_processes
 from mmdsym.errors import UserError
-from mmdsym.registry import MODELS
 
 from .after_training import Finishing, parse_after_training
 from .baseline import add_compared_test, baseline_config, compared_network, difference
+from .early_checks import check_before_parts
 from .own_config import renew_evaluation
 from .part_making import PartState, make_part, state_of
 from .parts import Part, declared_parts
@@ -102,9 +100,7 @@ class WholeRun:
             if self._changed:
                 self._tell(f'goes on although these settings differ: {in_short(self._changed)}')
             if self.parts:
-                # Parts take long: what is wrong with the detector is told before.
-                init_default_scope(self.cfg.get('default_scope') or 'mmdet')
-                MODELS.build(deepcopy(self.cfg.model))
+                check_before_parts(self.cfg)
             for part in self.parts:
                 self._make(part)
             self._train()
