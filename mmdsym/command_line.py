@@ -6,12 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmdsym.config_checks import check_options
 from mmdsym.config_faults import config_faults_told, in_one_line
+from mmdsym.config_options import ConfigOptions
 from mmdsym.errors import UserError
 
 
@@ -28,7 +29,7 @@ def add_config_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
         help='override settings of the config, e.g. split=20pct_seed1',
     )

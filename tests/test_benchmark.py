@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from mmengine.config import DictAction
 from PIL import Image
 
 sys.path.insert(0, str(REPOSITORY / 'tools'))
@@ -23,6 +22,7 @@ from mmdsym.benchmark.report import write_results
 from mmdsym.benchmark.run_folder import RunFolder
 from mmdsym.benchmark.schedule import in_words, places, run_all, time_left
 from mmdsym.benchmark.table import Spread, as_csv, as_markdown, notes_on, summarise
+from mmdsym.command_line import add_config_options
 from mmdsym.errors import UserError
 
 PRESETS = REPOSITORY / 'configs/benchmark'
@@ -114,9 +114,24 @@ def test_settings_of_a_run_survive_the_command_line(preset, tmp_path):
     for run in Preset(PRESETS / f'{preset}.py').runs('data/x/'):
         command = training_command(RunFolder(run, tmp_path), resume=False)
         parser = argparse.ArgumentParser()
-        parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+        add_config_options(parser)
         told = parser.parse_args(command[command.index('--cfg-options') :]).cfg_options
         assert told == dict(run.overrides)
+
+
+def test_a_run_gets_the_paths_that_the_benchmark_was_told(tmp_path):
+    root, clip = 'data/my parts, new/', 'models/clip (2)'
+    options = ['--cfg-options', f'parts.clip={clip}', 'image_size=(64, 64)']
+    told = benchmark.parse_arguments(['custom', *options]).cfg_options
+    run = tiny_preset(tmp_path).runs(root, options=told)[0]
+    folder = RunFolder(run, tmp_path / 'my runs')
+    command = training_command(folder, resume=False)
+    assert str(folder.work_dir) in command
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    found = parser.parse_args(command[command.index('--cfg-options') :]).cfg_options
+    assert (found['data_root'], found['parts.clip']) == (root, clip)
+    assert found['image_size'] == (64, 64)
 
 
 def test_the_short_grid_holds_the_stages_of_the_long_one_in_proportion():

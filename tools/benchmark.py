@@ -22,13 +22,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import DictAction
-
 from mmdsym.benchmark.execution import TOOLS, execute
 from mmdsym.benchmark.grid import PlannedRun, Preset, labels_seen, same_method
 from mmdsym.benchmark.report import write_results
 from mmdsym.benchmark.run_folder import RunFolder
 from mmdsym.benchmark.schedule import places, run_all, time_left
+from mmdsym.config_options import ConfigOptions
 from mmdsym.diffusion.file_lock import locked
 from mmdsym.errors import UserError, exit_on_user_error
 
@@ -56,7 +55,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add('--source', type=Path, help='NEU-DET with its splits/, to prepare the split of the paper')
     add('--devices', nargs='+', metavar='GPU', help='GPUs, such as 0 1; the CPU by default')
     add('--parallel', type=int, default=1, help='runs side by side on each GPU, or the CPU (1)')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for every run')
+    add('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='for every run')
     arguments = parser.parse_args(argv)
     if arguments.parallel < 1:
         raise UserError(f'--parallel {arguments.parallel} runs nothing: give 1 or more.')

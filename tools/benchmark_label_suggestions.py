@@ -19,11 +19,12 @@ import statistics
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 import mmdsym  # noqa: F401  (registers the parts and lets torch read checkpoints)
 from mmdsym.atomic_file import write_file, write_json
 from mmdsym.command_line import build_runner
+from mmdsym.config_options import ConfigOptions
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.labelling import suggest
 from mmdsym.labelling.image_list import read_image_list
@@ -46,7 +47,9 @@ def parse_args() -> argparse.Namespace:
     add('--seeds', type=int, nargs='+', default=[0, 1, 2], help='one repetition each (0 1 2)')
     add('--clip', help='folder of an adapted CLIP model to ask as well')
     add('--out', type=Path, required=True, help='folder for runs and results.json')
-    add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE', help='for the config')
+    add(
+        '--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE', help='for the config'
+    )
     return parser.parse_args()
 
 

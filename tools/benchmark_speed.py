@@ -19,11 +19,11 @@ import sys
 from pathlib import Path
 
 import torch
-from mmengine.config import DictAction
 
 from mmdsym.atomic_file import write_json
 from mmdsym.benchmark.hardware import commit, hardware, versions
 from mmdsym.benchmark.speed import SpeedTest, Variant, read_variants
+from mmdsym.config_options import ConfigOptions
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.output_place import require_place
 
@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
     add('configs', nargs='+', type=Path, help='training configs, a DSYM config first')
     add('--checkpoint', type=Path, help='to start from; without one, weights are random')
     add('--rounds', type=int, default=9, help='measurements of each variant (9)')
-    add('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
+    add('--cfg-options', nargs='+', action=ConfigOptions, default={}, metavar='KEY=VALUE')
     add('--revisit', action='store_true', help='batches that were trained on before')
     add('--no-memory', action='store_true', help='leave out the measurement of memory')
     add('--out', type=Path, help='json to write')

@@ -11,13 +11,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 import mmdsym  # noqa: F401  (checks versions and lets torch read checkpoints)
 from mmdsym.atomic_file import as_json, write_file
 from mmdsym.clip.crop_table import as_markdown, crops_per_class, evaluate_scorer
 from mmdsym.clip.labelled_crops import read_labelled_crops
 from mmdsym.config import complete_config
+from mmdsym.config_options import ConfigOptions
 from mmdsym.errors import UserError, exit_on_user_error
 from mmdsym.registry import MODELS
 
@@ -30,7 +31,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, required=True, help='OUT.json and OUT.md are written')
     parser.add_argument('--only', nargs='+', metavar='NAME', help='rows of the table; default all')
     parser.add_argument('--device', default='cpu', help='such as cuda:0')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
+    parser.add_argument('--cfg-options', nargs='+', action=ConfigOptions, metavar='KEY=VALUE')
     parser.add_argument('--force', action='store_true', help='replace existing results')
     return parser.parse_args()
 

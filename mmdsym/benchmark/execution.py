@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ def _train(folder: RunFolder, environment: Mapping[str, str]) -> None:
     command = training_command(folder, resume=folder.state == 'interrupted')
     folder.begin_attempt(
         {
-            'command': ' '.join(command[1:]),
+            'command': shlex.join(command[1:]),
             'commit': commit(),
             'hardware': hardware(),
             'versions': versions(),
