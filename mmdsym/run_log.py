@@ -37,15 +37,19 @@ class RunLog:
 
     @property
     def training_seconds(self) -> float:
-        """Time spent in training iterations, without validation and what was lost by interruptions.
+        """Time of training iterations, without validation and what was lost by interruptions."""
+        return self.seconds_until(self.last_step)
+
+    def seconds_until(self, end: int) -> float:
+        """Returns what training took up to an iteration, without what was lost by interruptions.
 
         An entry gives the mean time of the iterations since the entry before.
         """
         seconds, previous = 0.0, 0
         for step, mean in self.of('time').items():
             if step in self.of('loss'):
-                seconds += (step - previous) * mean
-                previous = step
+                seconds += (min(step, end) - previous) * mean
+                previous = min(step, end)
         return seconds
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +25,7 @@ from mmdsym.pipeline.contents import Contents
 from mmdsym.pipeline.description import describe
 from mmdsym.pipeline.own_config import renew_evaluation
 from mmdsym.pipeline.part_making import make_part, state_of
-from mmdsym.pipeline.part_training import CONFIG_NAME, faults_of, train_part
+from mmdsym.pipeline.part_training import CONFIG_NAME, faults_of, hours_of, train_part
 from mmdsym.pipeline.parts import declared_parts
 from mmdsym.pipeline.progress import iterations_done, seconds_per_iteration
 from mmdsym.pipeline.run_record import RunRecord
@@ -349,6 +350,31 @@ def test_a_part_says_by_what_it_was_trained(part, monkeypatch):
     assert state_of(part).there
     (start,) = read_starts(part.training_folder)
     assert start['iteration'] == 0 and torch.__version__.startswith(start['versions']['torch'])
+
+
+def log_hours(part, start: str, first: int, last: int) -> None:
+    """Writes what a start of a training logs: an hour for each of its iterations."""
+    log = part.training_folder / start / 'vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    steps = range(first, last + 1)
+    log.write_text('\n'.join(json.dumps(dict(loss=1, time=3600.0, step=step)) for step in steps))
+
+
+def test_the_hours_of_a_part_are_those_of_all_its_starts(part, monkeypatch):
+    log_hours(part, '20260101_000000', 1, 3)
+    torch.save({}, part.training_folder / 'iter_2.pth')
+    train_by(monkeypatch, part, lambda: log_hours(part, '20260102_000000', 3, 4))
+    assert hours_of(part.training_folder) == pytest.approx(2, abs=0.1), 'and its own seconds'
+    # What is damaged is exported anew from the last checkpoint.
+    shutil.rmtree(part.folder)
+    train_by(monkeypatch, part)
+    assert hours_of(part.training_folder) == pytest.approx(4, abs=0.1)
+
+
+def test_what_was_discarded_is_no_work_on_a_part(part, monkeypatch):
+    log_hours(part, '20260101_000000', 1, 3)
+    train_by(monkeypatch, part)
+    assert hours_of(part.training_folder) < 0.1
 
 
 def test_data_that_change_while_a_part_is_trained_spoil_no_later_run(leaf, part, monkeypatch):

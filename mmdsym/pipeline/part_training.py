@@ -20,6 +20,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmdsym.errors import UserError, exit_on_user_error
+from mmdsym.run_log import read_run_log
 
 from .contents import Contents
 from .description import describe, digest_of
@@ -47,7 +48,10 @@ def faults_of(model_folder: Path, training_folder: Path) -> list[str]:
 
 
 def hours_of(training_folder: Path) -> float | None:
-    """Returns what making a part took, without earlier interrupted starts; ``None`` if unknown."""
+    """Returns what making a part took, all starts together; ``None`` if unknown.
+
+    Of starts that were interrupted, the iterations count from which the next one went on.
+    """
     try:
         return float(json.loads((training_folder / RECORD_NAME).read_bytes())['seconds']) / 3600
     except (OSError, ValueError, KeyError, TypeError):
@@ -83,7 +87,9 @@ def train_part(folder: Path) -> None:
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
         cfg.load_from = str(checkpoint)
-    note_start(folder, iterations_done(folder))
+    done = iterations_done(folder)
+    note_start(folder, done)
+    earlier = read_run_log(folder).seconds_until(done)
     begin = time.monotonic()
     build_runner(cfg).train()
     if digest_of(describe(declared, Contents())) != key:
@@ -92,7 +98,8 @@ def train_part(folder: Path) -> None:
             f'labels or images changed while the {export.title} was trained, so that it belongs '
             'to neither: it was discarded; let the data rest and start the same command again.'
         )
-    record = dict(files=_digests(model_folder), seconds=round(time.monotonic() - begin, 1))
+    seconds = round(earlier + time.monotonic() - begin, 1)
+    record = dict(files=_digests(model_folder), seconds=seconds)
     write_file(folder / RECORD_NAME, json.dumps(record, indent=1).encode())
 
 
