@@ -365,6 +365,58 @@ def test_wrong_calls_are_named(tmp_path, tiny_data):
         benchmark.require_labels(runs, f'{tiny_data}/')
 
 
+@pytest.fixture
+def train(tmp_path, tiny_data, monkeypatch):
+    """Returns a function that runs the benchmark; each run finishes at once, and nothing trains."""
+
+    def execute(folder, environment):
+        folder.begin_attempt({})
+        folder.finish(result(folder.run.method, folder.run.fraction, folder.run.seed))
+
+    monkeypatch.setattr(benchmark, 'execute', execute)
+    monkeypatch.setattr(benchmark.signal, 'signal', lambda *_: None)
+    preset, out = tiny_preset(tmp_path, labels_seed=0).path, tmp_path / 'out'
+
+    def call(*options: str) -> Path:
+        data = ['--data-root', str(tiny_data), '--out', str(out)]
+        benchmark.main([str(preset), *data, *options])
+        return out
+
+    return call
+
+
+def test_results_are_of_all_finished_runs_whichever_are_asked_for(train):
+    out = train()
+    written = ('table.md', 'table.csv', 'results.json')
+    before = {name: (out / name).read_text() for name in written}
+    assert len(json.loads(before['results.json'])['runs']) == 3
+    train('--methods', 'other', '--seeds', '1')
+    assert {name: (out / name).read_text() for name in written} == before
+    train('--methods', 'one', '--seeds', '7')
+    runs = json.loads((out / 'results.json').read_text())['runs']
+    found = [(run['method'], run['seed']) for run in runs]
+    assert found == [('one', 0), ('other', 0), ('other', 1), ('one', 7)]
+
+
+def test_earlier_runs_of_other_settings_are_left_out_and_told(train, capsys):
+    out = train()
+    runs = out / 'runs'
+    (runs / 'other_40pct_seed0/result.json').write_text('{')
+    for name in ('gone_40pct_seed0', 'one_10pct_seed0'):
+        (runs / name).mkdir()
+        left = result(name.split('_')[0])
+        (runs / name / 'result.json').write_text(json.dumps(left))
+    train('--methods', 'one', '--seeds', '7', '--cfg-options', 'train_cfg.max_iters=5')
+    table = (out / 'table.md').read_text()
+    assert table.splitlines()[2].startswith('| one | 40 % | 1 |')
+    line = (
+        'Left out though finished: gone_40pct_seed0 (not of this preset); one_10pct_seed0 (of '
+        'another split); one_40pct_seed0, other_40pct_seed1 (of other settings or labels than '
+        'now); other_40pct_seed0 (damaged).'
+    )
+    assert line in table.splitlines() and line in capsys.readouterr().out
+
+
 def test_a_dry_run_writes_nothing(tmp_path, tiny_data, capsys):
     out = tmp_path / 'out'
     preset = str(tiny_preset(tmp_path).path)

@@ -19,9 +19,11 @@ import argparse
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
+from mmdsym.benchmark.earlier_runs import earlier_runs
 from mmdsym.benchmark.execution import TOOLS, execute
 from mmdsym.benchmark.grid import PlannedRun, Preset, labels_seen, same_method
 from mmdsym.benchmark.report import write_results
@@ -135,8 +137,19 @@ def list_runs(folders: Sequence[RunFolder], side_by_side: int) -> str:
     return '\n'.join([*lines, *same_method(runs), *labels_seen(runs)])
 
 
-def train_all(folders: Sequence[RunFolder], arguments: argparse.Namespace, out: Path) -> None:
+def train_all(
+    folders: Sequence[RunFolder],
+    arguments: argparse.Namespace,
+    out: Path,
+    report: Callable[[], str | None],
+) -> None:
     """Does what is missing, and writes the results after each run.
+
+    Args:
+        folders: Of the runs.
+        arguments: Of the command line.
+        out: Where the results are written to.
+        report: Writes them; returns them as a table, or ``None`` while there are none.
 
     Raises:
         SystemExit: Some runs failed; the others were done.
@@ -144,13 +157,13 @@ def train_all(folders: Sequence[RunFolder], arguments: argparse.Namespace, out: 
 
     def execute_and_report(folder: RunFolder, environment: dict) -> None:
         execute(folder, environment)
-        write_results(folders, out)
+        report()
 
     # As Ctrl-C does, so that no training is left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     environments = places(arguments.devices, arguments.parallel)
     failures = run_all(folders, environments, execute_and_report, lambda s: print(s, flush=True))
-    table = write_results(folders, out)
+    table = report()
     if table:
         print(f'{table}\nWritten into {out}.')
     if failures:
@@ -165,14 +178,13 @@ def main(argv: list[str] | None = None) -> None:
     ending = '_paper' if arguments.split == 'paper' else ''
     out = arguments.out or Path('work_dirs') / f'benchmark_{preset.path.stem}{ending}'
     data_root = find_data(arguments, preset, out)
-    runs = preset.runs(
+    plan = partial(
+        preset.runs,
         data_root,
-        arguments.fractions,
-        arguments.seeds,
-        arguments.methods,
-        arguments.cfg_options,
-        arguments.split == 'paper',
+        options=arguments.cfg_options,
+        paper_labels=arguments.split == 'paper',
     )
+    runs = plan(arguments.fractions, arguments.seeds, arguments.methods)
     if not (arguments.dry_run and preset.demo):
         require_labels(runs, data_root)
     if arguments.dry_run:
@@ -180,7 +192,12 @@ def main(argv: list[str] | None = None) -> None:
         print(list_runs(folders, len(places(arguments.devices, arguments.parallel))))
         return
     with locked(out / '.lock'):
-        train_all([RunFolder(run, out / 'runs') for run in runs], arguments, out)
+        folders = [RunFolder(run, out / 'runs') for run in runs]
+        earlier, left_out = earlier_runs(
+            out / 'runs', folders, lambda name, share, seed: plan([share], [seed], [name])[0]
+        )
+        shown = sorted([*folders, *earlier], key=lambda folder: preset.place(folder.run))
+        train_all(folders, arguments, out, partial(write_results, shown, out, left_out))
 
 
 if __name__ == '__main__':

@@ -196,6 +196,10 @@ class Preset:
                     )
         return sorted(planned, key=lambda run: (run.fraction, run.seed))
 
+    def place(self, run: PlannedRun) -> tuple[float, int, int]:
+        """Returns by what a run is sorted into the whole grid, whichever command asked for it."""
+        return run.fraction, run.seed, list(self._content.methods).index(run.method)
+
 
 def split_name(fraction: float | None, seed: int) -> str:
     """Returns the folder of label files that tools/prepare_dataset.py writes.

@@ -11,6 +11,10 @@ from mmdsym.errors import UserError
 
 from .grid import PlannedRun
 
+RESULT_NAME = 'result.json'
+"""Which file of a run's folder says what came out."""
+
+_RECORD_NAME = 'record.json'
 STATES = ('missing', 'interrupted', 'trained', 'finished')
 
 
@@ -30,9 +34,7 @@ class RunFolder:
         self.path = root / run.name
         self.work_dir = self.path / 'work'
         self.log = self.path / 'log.txt'
-        self._record_path = self.path / 'record.json'
-        self._result_path = self.path / 'result.json'
-        self._record = self._read(self._record_path, {'fingerprint': str, 'attempts': list}) or {
+        self._record = read_record(self.path) or {
             'fingerprint': run.fingerprint(),
             'attempts': [],
         }
@@ -45,7 +47,7 @@ class RunFolder:
     @property
     def state(self) -> str:
         """One of ``STATES``."""
-        if self._result_path.is_file():
+        if (self.path / RESULT_NAME).is_file():
             return 'finished'
         attempts = self._record['attempts']
         if attempts and attempts[-1].get('exit_status') == 0:
@@ -62,8 +64,7 @@ class RunFolder:
     @property
     def result(self) -> dict | None:
         """What :meth:`finish` wrote."""
-        needed = {'method': str, 'mAP50': (float, type(None)), 'AP50': dict}
-        return self._read(self._result_path, needed)
+        return read_result(self.path)
 
     @property
     def seconds(self) -> float:
@@ -82,22 +83,41 @@ class RunFolder:
 
     def finish(self, result: Mapping[str, object]) -> None:
         """Writes the result; from then on the run is finished."""
-        write_json(self._result_path, dict(result))
+        write_json(self.path / RESULT_NAME, dict(result))
 
     def _write_record(self) -> None:
-        write_json(self._record_path, self._record)
+        write_json(self.path / _RECORD_NAME, self._record)
 
-    def _read(self, path: Path, needed: Mapping[str, type | tuple[type, ...]]) -> dict | None:
-        """Reads what was written here before; None where nothing was."""
-        if not path.is_file():
-            return None
-        try:
-            content = json.loads(path.read_bytes())
-            if all(isinstance(content[name], kind) for name, kind in needed.items()):
-                return content
-        except (ValueError, KeyError, TypeError):
-            pass
-        raise UserError(
-            f'{path} is damaged, or of another program: move the folder {self.path} away, and the '
-            'same command does this run anew.'
-        )
+
+def read_record(folder: Path) -> dict | None:
+    """Returns how the run in a folder was made; ``None`` where it never began.
+
+    Raises:
+        UserError: What lies there is no such record.
+    """
+    return _read(folder / _RECORD_NAME, {'fingerprint': str, 'attempts': list})
+
+
+def read_result(folder: Path) -> dict | None:
+    """Returns what came out of the run in a folder; ``None`` where it is not finished.
+
+    Raises:
+        UserError: What lies there is no such result.
+    """
+    needed = {'method': str, 'fraction': (float, int), 'seed': int}
+    return _read(folder / RESULT_NAME, {**needed, 'mAP50': (float, type(None)), 'AP50': dict})
+
+
+def _read(path: Path, needed: Mapping[str, type | tuple[type, ...]]) -> dict | None:
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes())
+        if all(isinstance(content[name], kind) for name, kind in needed.items()):
+            return content
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(
+        f'{path} is damaged, or of another program: move the folder {path.parent} away, and the '
+        'same command does this run anew.'
+    )
