@@ -32,6 +32,7 @@ from mmdsym.pipeline.run_record import RunRecord
 from mmdsym.pipeline.starts import commits_of, note_start, read_starts
 from mmdsym.pipeline.whole_run import WholeRun
 from mmdsym.pipeline.work_folder import claimed
+from mmdsym.trained_run import TrainedRun
 
 
 @pytest.fixture
@@ -555,6 +556,18 @@ def test_results_belong_to_their_checkpoint(begun):
     assert Finishing(cfg, record).is_done('test')
     torch.save({'other': 1}, begun.parent / 'run/iter_3.pth')
     assert not Finishing(cfg, record).is_done('test')
+
+
+def test_results_of_a_class_without_boxes_are_read_by_every_parser(begun, monkeypatch):
+    cfg = complete_config(load(begun))
+    finishing = Finishing(cfg, RunRecord({}))
+    trained = TrainedRun(cfg, begun, begun.parent / 'run/iter_3.pth', {})
+    monkeypatch.setattr(after_training, 'load_run', lambda *_: trained)
+    monkeypatch.setattr(after_training, 'test', lambda *_: {'coco/AP50/dent': float('nan')})
+    finishing.do('test')
+    text = (begun.parent / 'run/results.json').read_text()
+    found = json.loads(text, parse_constant=pytest.fail)
+    assert found['metrics']['teacher'] == {'coco/AP50/dent': None}
 
 
 def test_nothing_after_training_is_wanted_where_nothing_is_said(tiny_config):

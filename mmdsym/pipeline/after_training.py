@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from mmdsym.atomic_file import write_file
+from mmdsym.atomic_file import as_json, write_file
 from mmdsym.command_line import build_runner
 from mmdsym.diffusion.first_rank import from_first_rank
 from mmdsym.errors import UserError
@@ -149,7 +148,7 @@ class Finishing:
             metrics=metrics,
         )
         path = self.work_dir / RESULTS_NAME
-        from_first_rank(partial(write_file, path, json.dumps(results, indent=1).encode()))
+        from_first_rank(partial(write_file, path, as_json(results).encode()))
         return [path], [_in_words(network, found) for network, found in metrics.items()]
 
     def _export(self) -> tuple[list[Path], list[str]]:
