@@ -22,9 +22,10 @@ from torch.nn.functional import normalize
 from mmdsym.datasets.preparation.merging.label_studio_export import FILE_KEY
 from mmdsym.datasets.preparation.sources.yolo import parse_label_line
 from mmdsym.errors import UserError
+from mmdsym.labelling import looking
 from mmdsym.labelling.image_list import ListedImage, read_image_list
 from mmdsym.labelling.label_studio import LINK, as_tasks
-from mmdsym.labelling.looking import pool_features
+from mmdsym.labelling.looking import Observer, pool_features
 from mmdsym.labelling.novelty import FeatureSpace
 from mmdsym.labelling.reasons import explain, usual_values
 from mmdsym.labelling.second_opinion import SecondOpinion, scorer_of
@@ -285,6 +286,18 @@ def test_nothing_is_overwritten_without_force(suggestions, tmp_path):
         write_suggestions(Suggestions(CLASSES, 'run', [], 3), tmp_path / 'other')
     with pytest.raises(UserError, match='is a file'):
         write_suggestions(suggestions, out / 'notes.txt')
+
+
+def test_an_image_that_opencv_cannot_decode_is_named(tmp_path, monkeypatch):
+    def load(detector, path, test_pipeline):
+        # What MMCV does where OpenCV gives nothing.
+        raise AssertionError(f'failed to load image: {path}')
+
+    monkeypatch.setattr(looking, 'inference_detector', load)
+    observer = Observer.__new__(Observer)
+    observer._pipeline = None
+    with pytest.raises(UserError, match='torn.png cannot be read'):
+        observer._detect(None, tmp_path / 'torn.png')
 
 
 @pytest.mark.parametrize(
