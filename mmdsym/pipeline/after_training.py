@@ -24,7 +24,7 @@ from mmdsym.trained_run import (
     load_run,
 )
 
-from .contents import Contents
+from .contents import digest_of_test_set
 from .own_config import own_config
 from .progress import latest_checkpoint
 from .run_record import RunRecord
@@ -201,11 +201,9 @@ def _tested_on(cfg: Config, work_dir: Path) -> dict[str, str]:
     checkpoint = latest_checkpoint(work_dir)
     if checkpoint is None:
         raise UserError(f'{work_dir} holds no checkpoint: train first.')
-    dataset = dataset_for_testing(cfg)
-    annotations = Path(dataset.get('data_root') or '') / dataset['ann_file']
     return {
         'checkpoint': hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
-        'images': Contents(read_images=False).annotations(annotations),
+        'images': digest_of_test_set(cfg),
     }
 
 

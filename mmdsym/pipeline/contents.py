@@ -7,9 +7,23 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmdsym.errors import UserError
+from mmdsym.trained_run import dataset_for_testing
 
 _COCO = ('categories', 'images', 'annotations')
+
+
+def digest_of_test_set(cfg: Config) -> str:
+    """Returns the digest of the annotations that a config is tested on.
+
+    Raises:
+        UserError: There are none, or they cannot be read.
+    """
+    dataset = dataset_for_testing(cfg)
+    path = Path(dataset.get('data_root') or '') / dataset['ann_file']
+    return Contents(read_images=False).annotations(path)
 
 
 class Contents:

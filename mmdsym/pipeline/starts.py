@@ -13,9 +13,8 @@ from mmengine.dist import get_world_size
 from mmdsym.atomic_file import write_file
 from mmdsym.benchmark.hardware import commit, hardware, versions
 from mmdsym.errors import UserError
-from mmdsym.trained_run import dataset_for_testing
 
-from .contents import Contents
+from .contents import digest_of_test_set
 from .progress import latest_checkpoint
 
 STARTS_NAME = 'starts.json'
@@ -65,9 +64,7 @@ def read_starts(work_dir: Path) -> list[dict]:
 def validation_of(cfg: Config) -> str | None:
     """Returns a digest of the annotations that a config is tested on; ``None`` without any."""
     try:
-        dataset = dataset_for_testing(cfg)
-        path = Path(dataset.get('data_root') or '') / dataset['ann_file']
-        return Contents(read_images=False).annotations(path)
+        return digest_of_test_set(cfg)
     except (UserError, KeyError, TypeError, AttributeError):
         return None
 

@@ -125,8 +125,9 @@ class WholeRun:
         total, done = _length(self.cfg), iterations_done(self.work_dir)
         asked_for = self.resume not in (None, 'auto')
         # Started again after an interruption, the same command does not begin there once more.
-        if asked_for and has_gone_on_from(self.work_dir, Path(self.resume)):
-            asked_for = False
+        if asked_for:
+            named = Path(self.resume)
+            asked_for = not from_first_rank(lambda: has_gone_on_from(self.work_dir, named))
         if total is not None and done >= total and not asked_for:
             self._tell(f'training: found, {done} iterations, {latest_checkpoint(self.work_dir)}')
             from_first_rank(lambda: renew_evaluation(self.cfg, self.work_dir))
