@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmdet.datasets import CocoDataset
 
+from mmdsym.datasets.loading import LoadCachedImageFromFile
 from mmdsym.errors import UserError
 from mmdsym.registry import DATASETS
 
@@ -105,3 +106,18 @@ class DefectDataset(CocoDataset):
             filter_cfg=filter_cfg or dict(filter_empty_gt=False),
             **kwargs,
         )
+
+    def prepare_data(self, idx: int) -> dict | None:
+        """Returns an image as the pipeline makes it.
+
+        Raises:
+            UserError: The image is missing or cannot be decoded, whatever loads it.
+        """
+        try:
+            return super().prepare_data(idx)
+        except UserError:
+            raise
+        except Exception:
+            # MMCV's own loading, as in test pipelines, ends in errors that name no file.
+            LoadCachedImageFromFile(cache_megabytes=0).decoded(self.get_data_info(idx)['img_path'])
+            raise

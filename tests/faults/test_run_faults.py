@@ -178,6 +178,22 @@ def test_an_image_that_disappears_is_named_and_the_run_goes_on(whole, data, tmp_
     assert_same_ending(whole, run)
 
 
+@pytest.mark.parametrize('spoil', ['damaged', 'missing'])
+@pytest.mark.parametrize('workers', [0, 1])
+def test_a_validation_image_that_cannot_be_read_is_named(data, tmp_path, workers, spoil):
+    # MMCV's own loading, which the test pipeline has, says nothing of the file.
+    listed = json.loads((data / 'annotations/val.json').read_text())['images']
+    path = data / 'images' / listed[0]['file_name']
+    path.write_bytes(path.read_bytes()[:20]) if spoil == 'damaged' else path.unlink()
+    cfg = Config.fromfile(write_training(tmp_path, data, workers))
+    cfg.work_dir = str(tmp_path / 'run')
+    cfg.experiment_name = tmp_path.name
+    runner = RUNNERS.build(cfg)
+    with pytest.raises(UserError) as caught:
+        runner.val()
+    assert f'image {path} cannot be read' in own_words(caught.value)
+
+
 def test_annotations_that_change_meanwhile_do_not_matter_to_the_run(whole, data, tmp_path):
     run, files = tmp_path / 'run', sorted((data / 'annotations/40pct_seed0').glob('*.json'))
 
