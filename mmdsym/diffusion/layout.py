@@ -102,11 +102,6 @@ class LayoutPlanner:
         self._kind_shares = weights / weights.sum()
         self._surfaces = {label: self._surfaces_of(label) for label in self.classes}
 
-    @property
-    def class_shares(self) -> dict[int, float]:
-        """The share of each class among new defects; absent classes have none."""
-        return dict(zip(self._labels.tolist(), self._class_shares.tolist(), strict=True))
-
     def plan(self, index: int) -> ImageLayout:
         """Lays out the synthetic image with this number, from 0."""
         generator = np.random.default_rng((self.seed, index))
